@@ -1,0 +1,94 @@
+# Every task of this repository. `make` lists them; .ci/run calls the same ones.
+
+MAKEFLAGS += --no-print-directory
+.DEFAULT_GOAL := help
+
+BIN   := .venv/bin
+STAMP := .venv/.installed
+
+# The first of these that works, is new enough and can make a virtual environment. A name on PATH proves
+# nothing (version managers leave empty shims), so each is tried. Override: make install PYTHON=/some/python
+PYTHON ?= $(shell for python in python3.13 python3.12 python3.11 python3 python; do \
+	$$python -c 'import ensurepip, ssl, sys, venv; sys.exit(sys.version_info < (3, 11))' >/dev/null 2>&1 \
+		&& { echo $$python; break; }; done)
+
+##@ Use
+
+.PHONY: help
+help: ## List the targets
+	@awk 'BEGIN { FS = ":.*## " } \
+		/^##@ / { printf "\n%s\n", substr($$0, 5) } \
+		/^[a-z-]+:.*## / { printf "  make %-14s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+
+.PHONY: install
+install: $(STAMP) ## Make .venv with the locked packages and this project, editable
+
+# The lock holds the build backend too, so the last step fetches nothing.
+$(STAMP): pyproject.toml requirements.lock
+	@set -e; python="$(PYTHON)"; \
+	if [ -z "$$python" ]; then \
+		echo "make: Python 3.11 or newer with venv and ensurepip is needed; name one with PYTHON=..." >&2; exit 1; \
+	fi; \
+	$(BIN)/python -c 'import pip' 2>/dev/null || "$$python" -m venv --clear .venv
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
+	@touch $@
+
+# `exec` and `@`: the program gets the terminal's Ctrl-C itself, and what it prints last is the last line.
+.PHONY: run
+run: $(STAMP) ## Watch a demo loop run; REPO=path LOOP=id DURATION=seconds are optional
+	@exec $(BIN)/python -m manager.demo \
+		$${REPO:+--repo "$$REPO"} $${LOOP:+--loop "$$LOOP"} $${DURATION:+--duration "$$DURATION"}
+
+##@ Check
+
+.PHONY: test
+test: $(STAMP) ## Run the tests; ARGS="-k name" passes options to pytest
+	@$(BIN)/python -m pytest $(ARGS)
+
+# The contract is compared with an image of the last release, committed beside it, and not with git
+# history: a shallow clone or a first commit has none.
+.PHONY: lint
+lint: $(STAMP) ## Check style, types, import rules and the wire contract
+	@$(BIN)/ruff check --quiet .
+	@$(BIN)/ruff format --check --quiet .
+	@$(BIN)/python -m mypy
+	@$(BIN)/lint-imports --no-logo
+	@$(BIN)/buf lint proto
+	@$(BIN)/buf breaking proto --against proto/released.json
+	@$(BIN)/python -m tools.runbook --check
+
+.PHONY: bench
+bench: $(STAMP) ## Measure throughput, latency and memory
+	@$(BIN)/python -m bench $(ARGS)
+
+##@ Contract
+
+.PHONY: gen
+gen: $(STAMP) ## Rewrite gen/ from proto/
+	@$(BIN)/python -m tools.gen
+
+.PHONY: gen-check
+gen-check: $(STAMP) ## Fail if gen/ is not what proto/ generates
+	@$(BIN)/python -m tools.gen --check
+
+.PHONY: docs
+docs: $(STAMP) ## Rewrite the generated part of docs/
+	@$(BIN)/python -m tools.runbook
+
+.PHONY: proto-release
+proto-release: $(STAMP) ## Declare proto/ as it is now the released contract
+	@$(BIN)/buf build proto --exclude-source-info -o proto/released.json
+
+##@ Care
+
+.PHONY: lock
+lock: PYTHON = python3.11
+lock: ## Rewrite requirements.lock from pyproject.toml; UPGRADE=1 takes newer versions
+	@$(PYTHON) -m tools.lock $(if $(UPGRADE),--upgrade)
+
+.PHONY: clean
+clean: ## Remove the virtual environment and everything that tools left behind
+	@rm -rf .venv dist build .coverage htmlcov \
+		.hypothesis .import_linter_cache .mypy_cache .pytest_cache .ruff_cache
+	@find . -name .git -prune -o -type d -name __pycache__ -prune -exec rm -rf {} +

@@ -1,0 +1,27 @@
+"""The command `ops-manager`. What its commands take and print is contract K."""
+
+from collections.abc import Sequence
+
+from spritemesh.program import Command, Program
+
+COMMANDS: dict[str, Command] = {
+    "status": Command("manager.cli.status", "tell how a loop is, from the manager's files"),
+    "reconcile": Command(
+        "manager.cli.reconcile", "read what is new of a loop, and bring the manager's files up to date"
+    ),
+    "loop-run-snapshot": Command("manager.cli.loop_run_snapshot", "take a snapshot of a loop"),
+    "poll-events": Command("manager.cli.poll_events", "print the events of a loop since the last time"),
+    "project-state": Command("manager.cli.project_state", "derive a loop's state from a snapshot and events"),
+    "health": Command("manager.cli.health", "judge a loop's health from files, and write nothing"),
+    "threshold-profile": Command("manager.cli.threshold_profile", "show a threshold profile, or list them"),
+    "telemetry-summary": Command(
+        "manager.cli.telemetry_summary", "sum up the last passes, and recommend a profile"
+    ),
+    "profile-drift": Command("manager.cli.profile_drift", "compare the applied with the recommended profile"),
+}
+PROGRAM = Program("ops-manager", "See, trust and steer agent loops that run in sprites.", COMMANDS)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code (`spritemesh.program`)."""
+    return PROGRAM.main(argv)

@@ -1,0 +1,21 @@
+"""Which threshold catalog a command uses, and its content (contract H.1)."""
+
+import os
+
+from manager import catalogs
+from spritemesh import files
+from spritemesh.errors import OpsError
+from spritemesh.jsontext import JSON
+
+VARIABLE = "OPS_MANAGER_THRESHOLD_PROFILES_FILE"
+
+
+def read_catalog(given: str | None) -> tuple[JSON, str]:
+    """The catalog and its path: of the flag `given`, else of the environment, else the built-in one.
+
+    Raises OpsError, naming the path: `document_missing`, or `document_invalid` when it is no JSON.
+    """
+    path = given or os.environ.get(VARIABLE) or catalogs.THRESHOLD_PROFILES
+    if not os.path.isfile(path):
+        raise OpsError("document_missing", f"threshold catalog {path} does not exist")
+    return files.read_json(path, what="threshold catalog"), path

@@ -1,0 +1,75 @@
+"""What a command prints: v1 JSON for programs, a table or tree for people (contract 0.1)."""
+
+import argparse
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from spritemesh import jsontext
+from spritemesh.errors import OpsError
+from spritemesh.jsontext import JSON
+
+if TYPE_CHECKING:
+    from rich.console import RenderableType
+
+# Makes what a person sees of a document.
+Table = Callable[[JSON], "RenderableType"]
+
+FORMS = ("json", "pretty", "table")
+
+
+def add_output_flags(parser: argparse.ArgumentParser, *, pretty: bool = True) -> None:
+    """`--output`, and v1's `--pretty` for the commands that have it."""
+    if pretty:
+        parser.add_argument("--pretty", action="store_true", help="same as --output pretty")
+    parser.add_argument(
+        "--output",
+        choices=FORMS,
+        metavar="FORM",
+        help="json (one line), pretty (indented JSON) or table (for people);"
+        " default: table on a terminal, json elsewhere",
+    )
+
+
+def emit(
+    document: JSON, *, pretty: bool = False, output: str | None = None, table: Table | None = None
+) -> None:
+    """Print `document` in the form that `output` names.
+
+    Without `output`: indented JSON with `pretty`; otherwise for people on a terminal, one line of JSON
+    elsewhere. table: makes the people's form, by default a tree of all members. Raises OpsError
+    `state_unwritable` when standard output cannot take it; BrokenPipeError passes.
+    """
+    form = chosen_form(pretty=pretty, output=output)
+    if form == "table":
+        show(document, table)
+    else:
+        write((jsontext.pretty if form == "pretty" else jsontext.encode)(document) + b"\n")
+
+
+def chosen_form(*, pretty: bool = False, output: str | None = None) -> str:
+    """One of FORMS, as `emit` chooses it."""
+    if output is not None:
+        return output
+    if pretty:
+        return "pretty"
+    return "table" if sys.stdout.isatty() else "json"
+
+
+def show(document: JSON, table: Table | None = None) -> None:
+    """Print the people's form of `document`; without colour where standard output is no terminal."""
+    from manager import render
+
+    write(render.to_text(table or render.tree, document, sys.stdout).encode("utf-8", "replace"))
+
+
+def write(data: bytes) -> None:
+    """Write to standard output now. Errors as `emit`."""
+    try:
+        sys.stdout.flush()
+        sys.stdout.buffer.write(data)
+        sys.stdout.buffer.flush()
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OpsError("state_unwritable", f"cannot write to standard output: {error.strerror}") from error

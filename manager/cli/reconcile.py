@@ -1,0 +1,222 @@
+"""`reconcile`: read what is new of a loop, and bring the manager's files up to date (contract G, K)."""
+
+import argparse
+import os
+from collections.abc import Callable
+
+from manager import render
+from manager.cli.args import add_loop_flags
+from manager.cli.catalog import read_catalog
+from manager.cli.output import add_output_flags, emit
+from manager.core.drift import CONFIDENCE_RANKS
+from manager.core.facts import Settings
+from manager.core.thresholds import FLAGS, combine, list_profiles, resolve_profile
+from manager.reconcile import LOCAL, SPRITE_SERVICE, Request, reconcile
+from manager.store import LoopFiles, LoopStore, loop_files
+from manager.transport import Retry, open_transport
+from sprite_agent.runtime.layout import resolve_repo
+from spritemesh import ids
+from spritemesh.commandline import choice, digits, positive, refused
+from spritemesh.errors import OpsError
+from spritemesh.jsontext import JSON
+from spritemesh.names import SERVICE_TOKEN_VARIABLE
+
+# Flag -> file that it moves.
+_FILE_FLAGS = {
+    "--cursor-file": "cursor",
+    "--state-file": "state",
+    "--heartbeat-state-file": "heartbeat",
+    "--heartbeat-telemetry-file": "heartbeat_telemetry",
+    "--sequence-state-file": "sequence_state",
+    "--sequence-telemetry-file": "sequence_telemetry",
+    "--drift-state-file": "drift_state",
+    "--drift-history-file": "drift_history",
+}
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    add_loop_flags(parser)
+    _configure_transport(parser)
+    _configure_reading(parser)
+    _configure_judgement(parser)
+    _configure_alerts(parser)
+    for flag, field in _FILE_FLAGS.items():
+        parser.add_argument(
+            flag, dest=field, metavar="FILE", help=f"keep {field.replace('_', ' ')} in another file"
+        )
+    add_output_flags(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    repo = resolve_repo(args.repo)
+    paths = loop_files(repo, args.loop, {field: getattr(args, field) for field in _FILE_FLAGS.values()})
+    if args.transport == SPRITE_SERVICE and not args.service_base_url:
+        raise refused("--service-base-url", "is required with --transport sprite_service")
+    # v1 leaves the directory behind even when the next steps refuse (contract K).
+    try:
+        os.makedirs(paths.ops, exist_ok=True)
+    except OSError as error:
+        raise OpsError("state_unwritable", f"cannot make {paths.ops}: {error.strerror}") from error
+    settings = _settings(args, repo, paths)
+
+    request = Request(settings, quarantine=args.on_invalid_line == "quarantine")
+    transport = open_transport(
+        args.transport,
+        repo=repo,
+        base_url=args.service_base_url or "",
+        token=args.service_token or os.environ.get(SERVICE_TOKEN_VARIABLE, ""),
+        retry=Retry(attempts=args.retry_attempts, backoff_seconds=args.retry_backoff_seconds),
+    )
+    try:
+        outcome = reconcile(LoopStore(paths), transport, request)
+    finally:
+        transport.close()
+    failed = bool(outcome.failure_code)
+    emit(
+        outcome.document,
+        pretty=args.pretty,
+        output=args.output,
+        table=render.health if failed else render.state,
+    )
+    return 1 if failed else 0
+
+
+# --- flags ------------------------------------------------------------------------------------------
+
+
+def _configure_transport(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--transport",
+        type=choice(LOCAL, SPRITE_SERVICE),
+        default=LOCAL,
+        metavar="KIND",
+        help="local (default): read the repository; sprite_service: ask an agent",
+    )
+    parser.add_argument("--service-base-url", metavar="URL", help="address of the agent")
+    parser.add_argument(
+        "--service-token", metavar="TOKEN", help="token of the agent; better: OPS_MANAGER_SERVICE_TOKEN"
+    )
+    parser.add_argument(
+        "--retry-attempts", type=digits, default=3, metavar="N", help="tries of a request (default 3)"
+    )
+    parser.add_argument(
+        "--retry-backoff-seconds",
+        type=digits,
+        default=1,
+        metavar="N",
+        help="pause between tries (default 1)",
+    )
+
+
+def _configure_reading(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--trace-id", metavar="ID", help="trace id; absent: OPS_MANAGER_TRACE_ID, or else a new one"
+    )
+    parser.add_argument(
+        "--max-events", type=digits, default=0, metavar="N", help="stop after N events; 0: no limit (default)"
+    )
+    parser.add_argument("--from-start", action="store_true", help="read the log again from its first line")
+    parser.add_argument(
+        "--on-invalid-line",
+        type=choice("fail", "quarantine"),
+        default="fail",
+        metavar="WHAT",
+        help="fail (default): stop before a line that is no event;"
+        " quarantine: record it in telemetry/quarantine.jsonl and go on",
+    )
+
+
+def _configure_judgement(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--threshold-profile",
+        metavar="NAME",
+        help="profile; absent: OPS_MANAGER_THRESHOLD_PROFILE, or else the catalog's default",
+    )
+    parser.add_argument("--thresholds-file", metavar="FILE", help="catalog of threshold profiles")
+    for field, flag in FLAGS.items():
+        parser.add_argument(
+            flag, dest=field, type=digits, metavar="N", help="threshold; absent: of the profile"
+        )
+    parser.add_argument(
+        "--drift-min-confidence",
+        type=choice(*CONFIDENCE_RANKS),
+        metavar="RANK",
+        help="low, medium (default) or high: how sure a recommendation must be to count",
+    )
+    parser.add_argument(
+        "--drift-required-streak", type=positive, metavar="N", help="passes that make drift (default 3)"
+    )
+    parser.add_argument(
+        "--drift-summary-window", type=positive, metavar="N", help="passes to sum up (default 200)"
+    )
+
+
+def _configure_alerts(parser: argparse.ArgumentParser) -> None:
+    """Checked, and without effect as yet: escalations are written, alerts are not sent."""
+    parser.add_argument(
+        "--alerts-enabled", type=choice("true", "false"), metavar="BOOL", help="true (default) or false"
+    )
+    parser.add_argument("--alert-config-file", metavar="FILE", help="catalog of alert sinks")
+    parser.add_argument("--alert-dispatch-state-file", metavar="FILE", help="state of alert dispatch")
+    parser.add_argument("--alert-dispatch-telemetry-file", metavar="FILE", help="telemetry of alert dispatch")
+
+
+# --- settings ---------------------------------------------------------------------------------------
+
+
+def _settings(args: argparse.Namespace, repo: str, paths: LoopFiles) -> Settings:
+    catalog, source = read_catalog(args.thresholds_file)
+    wanted = args.threshold_profile or os.environ.get("OPS_MANAGER_THRESHOLD_PROFILE", "")
+    profile = resolve_profile(catalog, source, wanted)
+    loop_directory = os.path.join(repo, ".superloop", "loops", args.loop)
+    local = args.transport == LOCAL
+    return Settings(
+        repo_path=repo,
+        loop_id=args.loop,
+        trace_id=_trace_id(args),
+        transport=args.transport,
+        thresholds=combine(profile, {field: getattr(args, field) for field in FLAGS}),
+        profile=profile["profile"],
+        profiles=frozenset(list_profiles(catalog, source)),
+        min_confidence=_choice_of(args, "drift_min_confidence", "medium"),
+        required_streak=_count_of(args, "drift_required_streak", 3),
+        window=_count_of(args, "drift_summary_window", 200),
+        max_events=args.max_events,
+        from_start=args.from_start,
+        retry_attempts=args.retry_attempts,
+        retry_backoff_seconds=args.retry_backoff_seconds,
+        # What the projection rests on, as far as this host keeps it (L24).
+        snapshot_file=loop_directory if local else paths.state,
+        events_file=os.path.join(loop_directory, "events.jsonl") if local else paths.cursor,
+        reconcile_file=paths.reconcile_telemetry,
+        control_file=paths.control_telemetry,
+        evidence=paths.evidence,
+    )
+
+
+def _trace_id(args: argparse.Namespace) -> str:
+    given = args.trace_id or os.environ.get("OPS_MANAGER_TRACE_ID", "")
+    return ids.validate_trace_id(given, field="--trace-id") if given else ids.new_trace_id()
+
+
+def _choice_of(args: argparse.Namespace, field: str, default: str) -> str:
+    value: str = _given(args, field, choice(*CONFIDENCE_RANKS)) or default
+    return value
+
+
+def _count_of(args: argparse.Namespace, field: str, default: int) -> int:
+    value: int = _given(args, field, positive) or default
+    return value
+
+
+def _given(args: argparse.Namespace, field: str, convert: Callable[[str], JSON]) -> JSON:
+    """The value of a flag, else of the variable of the same name, checked alike; None without both."""
+    value = getattr(args, field)
+    variable = f"OPS_MANAGER_{field.upper()}"
+    text = os.environ.get(variable, "")
+    if value is not None or not text:
+        return value
+    try:
+        return convert(text)
+    except ValueError as error:
+        raise refused(f"--{field.replace('_', '-')}", f"({variable}): {error}, not {text!r}") from error

@@ -1,0 +1,187 @@
+"""An agent over gRPC."""
+
+import os
+import random
+import time
+from collections.abc import Iterator
+from typing import Any, NoReturn
+
+# Before the first import of grpc: its fork handlers kill children now and then.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+import grpc
+
+from manager.transport.base import Endpoint, Retry
+from spritemesh.errors import OpsError
+from spritemesh.grpcstatus import error_from_status
+from superloop.ops.v1 import envelope_pb2 as pb
+from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
+
+_UNARY_SECONDS = 10.0
+_LARGEST_MESSAGE = 4 * 1024 * 1024
+_LONGEST_BACKOFF_SECONDS = 30.0
+# What a further try, unchanged, may mend.
+_RETRYABLE = frozenset(
+    {"agent_unreachable", "agent_draining", "deadline_exceeded", "log_unavailable", "stream_broken"}
+)
+
+# Measured: a dead peer is noticed within 30 s, and one stalled reader lets the agent run 0.35 MB ahead
+# instead of 5.
+_OPTIONS: tuple[tuple[str, int], ...] = (
+    ("grpc.keepalive_time_ms", 20_000),
+    ("grpc.http2.ping_timeout_ms", 10_000),
+    ("grpc.keepalive_timeout_ms", 10_000),
+    ("grpc.http2.max_pings_without_data", 0),
+    ("grpc.http2.bdp_probe", 0),
+    ("grpc.http2.lookahead_bytes", 262_144),
+    ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+    ("grpc.use_local_subchannel_pool", 1),
+    ("grpc.initial_reconnect_backoff_ms", 500),
+    ("grpc.min_reconnect_backoff_ms", 1000),
+    ("grpc.max_reconnect_backoff_ms", 5000),
+    ("grpc.enable_retries", 0),
+)
+
+
+class GrpcTransport:
+    """Reads loops through an agent; connects at the first request."""
+
+    name = "sprite_service"
+
+    def __init__(self, endpoint: Endpoint, retry: Retry) -> None:
+        self._endpoint = endpoint
+        self._retry = retry
+        self._channel = grpc.insecure_channel(endpoint.target, options=_OPTIONS)
+        self._stub = sprite_pb2_grpc.SpriteServiceStub(self._channel)
+
+    def snapshot(self, loop_id: str, *, run_id: str = "", trace_id: str | None = None) -> pb.LoopRunSnapshot:
+        request = sprite_pb2.GetSnapshotRequest(loop_id=loop_id, run_id=run_id, trace_id=trace_id or "")
+        attempt = 1
+        while True:
+            try:
+                response = self._stub.GetSnapshot(
+                    request, timeout=_UNARY_SECONDS, metadata=self._metadata(trace_id)
+                )
+            except grpc.RpcError as error:
+                self._wait_or_raise(self._error(error), attempt)
+                attempt += 1
+                continue
+            if not response.HasField("snapshot"):
+                raise OpsError(
+                    "service_response_invalid", f"{self._endpoint.target} answered without a snapshot"
+                )
+            return response.snapshot
+
+    def events(
+        self,
+        loop_id: str,
+        after: pb.LogPosition | None,
+        *,
+        follow: bool = False,
+        max_events: int = 0,
+        trace_id: str | None = None,
+    ) -> Iterator[sprite_pb2.WatchEventsResponse]:
+        place = pb.LogPosition()
+        if after is not None:
+            place.CopyFrom(after)
+        attempt, sent, told_line = 1, 0, 0
+        while True:
+            request = sprite_pb2.WatchEventsRequest(
+                loop_id=loop_id,
+                after=place,
+                follow=follow,
+                max_events=max(0, max_events - sent),
+                trace_id=trace_id or "",
+            )
+            try:
+                for message in self._stream(request, trace_id):
+                    kind = message.WhichOneof("payload")
+                    if kind == "batch":
+                        attempt = 1
+                        sent += len(message.batch.events)
+                        _move(place, message)
+                    elif kind == "bookmark" and follow:
+                        attempt = 1  # an idle log is no failing one
+                    elif kind == "log_reset":
+                        place.CopyFrom(message.log_reset.resume)
+                        told_line = 0
+                    elif kind == "invalid_line":
+                        if message.invalid_line.line <= told_line:
+                            continue  # told before the connection broke
+                        told_line = message.invalid_line.line
+                    elif kind == "goodbye" and message.goodbye.reason in _RETRYABLE:
+                        raise _goodbye_error(message.goodbye)
+                    yield message
+                    if kind == "goodbye":
+                        return
+                raise OpsError("stream_broken", f"{self._endpoint.target} ended the stream without a goodbye")
+            except OpsError as error:
+                if follow:
+                    self._wait_for_return(error, attempt)
+                else:
+                    self._wait_or_raise(error, attempt)
+                attempt += 1
+                if max_events and sent >= max_events:
+                    return
+
+    def close(self) -> None:
+        self._channel.close()
+
+    def _stream(
+        self, request: sprite_pb2.WatchEventsRequest, trace_id: str | None
+    ) -> Iterator[sprite_pb2.WatchEventsResponse]:
+        call = self._stub.WatchEvents(request, metadata=self._metadata(trace_id))
+        try:
+            yield from call
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+        finally:
+            # A call that is merely dropped goes on at the server.
+            call.cancel()
+
+    def _metadata(self, trace_id: str | None) -> tuple[tuple[str, str], ...]:
+        metadata = []
+        if self._endpoint.token:
+            metadata.append(("authorization", f"Bearer {self._endpoint.token}"))
+        if trace_id and trace_id.isascii():
+            metadata.append(("x-trace-id", trace_id))
+        return tuple(metadata)
+
+    def _error(self, error: grpc.RpcError) -> OpsError:
+        # What a stub raises is also the call; the type of the exception does not say so.
+        call: Any = error
+        return error_from_status(
+            call.code(), call.details() or "", call.trailing_metadata() or (), peer=self._endpoint.target
+        )
+
+    def _wait_or_raise(self, error: OpsError, attempt: int) -> None:
+        """Wait before the next try, as v1 does (contract D.5); raise when there is none."""
+        if error.reason not in _RETRYABLE or attempt >= self._retry.attempts:
+            _raise(error)
+        time.sleep(max(self._retry.backoff_seconds * attempt, error.retry_after or 0))
+
+    def _wait_for_return(self, error: OpsError, attempt: int) -> None:
+        """Wait for an agent to come back: exponential backoff with full jitter, without end."""
+        if error.reason not in _RETRYABLE:
+            _raise(error)
+        ceiling = min(_LONGEST_BACKOFF_SECONDS, self._retry.backoff_seconds * 2.0 ** min(attempt - 1, 10))
+        seconds = max(random.uniform(0.1, max(0.1, ceiling)), error.retry_after or 0)  # noqa: S311 - spreads reconnects, guards nothing
+        if self._retry.told is not None:
+            self._retry.told(error, seconds)
+        time.sleep(seconds)
+
+
+def _move(place: pb.LogPosition, message: sprite_pb2.WatchEventsResponse) -> None:
+    """Advance a place to the end of a batch."""
+    place.line = message.batch.last_line
+    place.digest = message.batch.end_digest
+    place.first_line_digest = message.head.position.first_line_digest
+
+
+def _goodbye_error(goodbye: sprite_pb2.Goodbye) -> OpsError:
+    retry_after = goodbye.retry_after.ToMilliseconds() / 1000 if goodbye.HasField("retry_after") else None
+    return OpsError(goodbye.reason, f"the agent ended the stream: {goodbye.reason}", retry_after=retry_after)
+
+
+def _raise(error: OpsError) -> NoReturn:
+    raise error

@@ -1,0 +1,81 @@
+"""A sprite agent without the wire: the same reader, in this process."""
+
+from collections.abc import Iterator
+
+from sprite_agent.runtime.feed import EventFeed, FeedOptions
+from sprite_agent.runtime.loop import LoopReader
+from sprite_agent.runtime.repository import Repository
+from spritemesh.errors import OpsError
+from superloop.ops.v1 import envelope_pb2 as pb
+from superloop.ops.v1 import sprite_pb2
+
+
+class LocalTransport:
+    """Reads the loops of a repository on this machine."""
+
+    name = "local"
+
+    def __init__(self, repo: str) -> None:
+        self._repository = Repository(repo)
+
+    def snapshot(self, loop_id: str, *, run_id: str = "", trace_id: str | None = None) -> pb.LoopRunSnapshot:
+        return self._repository.loop(loop_id).snapshot(run_id=run_id, trace_id=trace_id)
+
+    def events(
+        self,
+        loop_id: str,
+        after: pb.LogPosition | None,
+        *,
+        follow: bool = False,
+        max_events: int = 0,
+        trace_id: str | None = None,
+    ) -> Iterator[sprite_pb2.WatchEventsResponse]:
+        reader = self._repository.loop(loop_id)
+        reader.head()  # the better error when the whole loop is missing
+        feed = reader.feed(FeedOptions(follow=follow, max_events=max_events, trace_id=trace_id))
+        yield from feed.open(after)
+        while messages := feed.read():
+            yield from messages
+        yield feed.bookmark()
+        if follow and not feed.finished:
+            yield from _follow(reader, feed)
+            yield feed.bookmark()
+        yield feed.goodbye(feed.end_reason())
+
+    def close(self) -> None:
+        self._repository.close()
+
+
+def _follow(reader: LoopReader, feed: EventFeed) -> Iterator[sprite_pb2.WatchEventsResponse]:
+    """What is appended from now on, until the event limit; bookmarks as from an agent."""
+    from select import select
+    from time import monotonic
+
+    from sprite_agent.runtime.watch import SAFETY_POLL_SECONDS, DirectoryWatch, loop_directories
+
+    watch = DirectoryWatch()
+    directories = loop_directories(reader.repo, reader.paths.directory)
+    bookmarked = monotonic()
+    try:
+        while not feed.finished:
+            for directory in directories:
+                if not watch.watches(directory):
+                    watch.add(directory)
+            away = False
+            messages = []
+            try:
+                messages = feed.read()
+            except OpsError:
+                away = True  # between two logs of a rotation
+            yield from messages
+            if not messages:
+                due = monotonic() - bookmarked >= feed.options.bookmark_seconds
+                bookmark = None if away else feed.bookmark() if due else feed.bookmark_if_news()
+                if bookmark is not None:
+                    bookmarked = monotonic()
+                    yield bookmark
+                readable = [watch.fileno()] if watch.fileno() >= 0 else []
+                select(readable, [], [], SAFETY_POLL_SECONDS)
+                watch.changed()
+    finally:
+        watch.close()

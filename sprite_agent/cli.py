@@ -1,0 +1,33 @@
+"""The command `sprite-agent`."""
+
+import os
+import sys
+from collections.abc import Sequence
+
+from spritemesh.program import Command, Program
+
+# gRPC's fork handlers kill children now and then; must be set before the first import of grpc.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+
+PROGRAM = Program(
+    "sprite-agent",
+    "Serve the agent loops of one repository to operators outside.",
+    {
+        "serve": Command("sprite_agent.commands.serve", "serve a repository's loops over gRPC"),
+        "demo-loop": Command(
+            "sprite_agent.commands.demo_loop",
+            "play a runtime that writes a loop, to look at and to test with",
+        ),
+    },
+)
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command line; returns the exit code (`spritemesh.program`)."""
+    words = sys.argv[1:] if argv is None else argv
+    if words and words[0] == "demo-loop":
+        # The demo reads its own command line, which has the runtime's form.
+        from sprite_agent.demo.cli import main as demo_main
+
+        return demo_main(list(words[1:]))
+    return PROGRAM.main(words)

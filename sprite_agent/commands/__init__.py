@@ -1,0 +1,1 @@
+"""The commands of `sprite-agent`, one module each."""

@@ -1,0 +1,142 @@
+"""What every call passes: token, drain, and the translation of errors into statuses.
+
+Handlers raise OpsError and know nothing of statuses. The wrapped handlers are made once a method; only
+the decision to let a call in is made for each.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import AsyncIterator, Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import grpc
+from google.protobuf.message import DecodeError
+
+from sprite_agent.security import TokenCheck
+from spritemesh.errors import OpsError
+from spritemesh.grpcstatus import DETAILS_KEY, status_code, status_details, status_message
+
+_log = logging.getLogger("sprite_agent")
+_HEALTH = "/grpc.health.v1.Health/"
+# How long a refused caller should wait for the next agent.
+DRAIN_RETRY_SECONDS = 2.0
+
+if TYPE_CHECKING:
+    _Handler = grpc.RpcMethodHandler[Any, Any]
+
+
+class Gate(grpc.aio.ServerInterceptor):
+    """Interceptor of the agent's server. Health checks need no token: probes have none."""
+
+    def __init__(self, tokens: TokenCheck, is_draining: Callable[[], bool]) -> None:
+        self._tokens = tokens
+        self._is_draining = is_draining
+        self._wrapped: dict[str, _Handler] = {}
+
+    async def intercept_service(
+        self,
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
+        handler_call_details: grpc.HandlerCallDetails,
+    ) -> _Handler:
+        """Let a call in, or answer it with a refusal of the same kind of method."""
+        method = handler_call_details.method
+        handler = await continuation(handler_call_details)
+        if handler is not None and method.startswith(_HEALTH):
+            return handler
+        refusal = self._tokens.refusal(handler_call_details.invocation_metadata or ())
+        unknown = OpsError("unsupported_method", f"unknown method {method[:200]}")
+        if refusal is None and self._is_draining():
+            refusal = OpsError(
+                "agent_draining", "the agent is shutting down", retry_after=DRAIN_RETRY_SECONDS
+            )
+        if refusal is not None or handler is None:
+            return _refuse(handler, refusal or unknown)
+        wrapped = self._wrapped.get(method)
+        if wrapped is None:
+            wrapped = self._wrapped[method] = _wrap(handler)
+        return wrapped
+
+
+async def abort(context: grpc.aio.ServicerContext[Any, Any], error: OpsError) -> None:
+    """End a call with the rich status of `error`; raises, never returns."""
+    await context.abort(
+        status_code(error),
+        status_message(error),
+        trailing_metadata=((DETAILS_KEY, status_details(error)),),
+    )
+
+
+class _Undecodable:
+    """Stands for request bytes that are no message of the method."""
+
+
+def _wrap(handler: _Handler) -> _Handler:
+    decode = handler.request_deserializer
+
+    def deserialize(data: bytes) -> Any:
+        try:
+            return decode(data) if decode is not None else data
+        except DecodeError:
+            return _Undecodable()
+
+    if handler.request_streaming:
+        return handler  # reflection, the only one, answers its own errors
+    if handler.response_streaming:
+        stream: Any = handler.unary_stream
+
+        async def call_stream(request: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                if isinstance(request, _Undecodable):
+                    raise _undecodable()
+                async for message in stream(request, context):
+                    yield message
+            except Exception as error:
+                await _fail(context, error)
+
+        return grpc.unary_stream_rpc_method_handler(call_stream, deserialize, handler.response_serializer)
+    unary: Any = handler.unary_unary
+
+    async def call_unary(request: Any, context: Any) -> Any:
+        try:
+            if isinstance(request, _Undecodable):
+                raise _undecodable()
+            return await unary(request, context)
+        except Exception as error:
+            await _fail(context, error)
+
+    return grpc.unary_unary_rpc_method_handler(call_unary, deserialize, handler.response_serializer)
+
+
+def _undecodable() -> OpsError:
+    return OpsError("invalid_request", "the request is no message of this method", field="request")
+
+
+async def _fail(context: Any, error: Exception) -> None:
+    if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
+        raise error
+    if not isinstance(error, OpsError):
+        _log.error("agent_fault in a handler", exc_info=error)
+        # The text of a defect may hold anything: it stays in the log.
+        error = OpsError("agent_fault", "the agent met a defect; its log says more")
+    await abort(context, error)
+
+
+def _refuse(handler: _Handler | None, refusal: OpsError) -> _Handler:
+    async def refuse_unary(_request: Any, context: Any) -> None:
+        await abort(context, refusal)
+
+    async def refuse_stream(_request: Any, context: Any) -> AsyncIterator[Any]:
+        await abort(context, refusal)
+        yield
+
+    if handler is None:
+        return grpc.unary_unary_rpc_method_handler(refuse_unary)
+    if handler.request_streaming:
+        if handler.response_streaming:
+            return grpc.stream_stream_rpc_method_handler(refuse_stream)
+        return grpc.stream_unary_rpc_method_handler(refuse_unary)
+    if handler.response_streaming:
+        return grpc.unary_stream_rpc_method_handler(refuse_stream)
+    return grpc.unary_unary_rpc_method_handler(refuse_unary)

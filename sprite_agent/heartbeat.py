@@ -1,0 +1,182 @@
+"""The agent's heartbeat: what it says on a stream, and what it leaves in heartbeat.v1.json.
+
+No runtime writes that file today, though the manager's freshness rests on it (contract L11). So the
+agent keeps it, for the loop that active-run.json names, as long as that process lives: the file then
+says what it is read for, that the runtime is alive. It is marked, and a file without the mark is never
+touched.
+"""
+
+import asyncio
+import logging
+import os
+import stat
+import time
+
+from sprite_agent.runtime.feed import duration, log_head
+from sprite_agent.runtime.layout import loop_paths
+from sprite_agent.runtime.process import ActiveRun, own_facts, read_active_run
+from sprite_agent.runtime.repository import Repository
+from sprite_agent.runtime.statefiles import StateFiles
+from spritemesh import __version__, jsontext
+from spritemesh.errors import OpsError
+from spritemesh.files import write_atomic
+from spritemesh.jsontext import JSON
+from spritemesh.times import format_utc
+from spritemesh.values import get
+from superloop.ops.v1 import sprite_pb2
+
+DEFAULT_INTERVAL_SECONDS = 5.0
+MIN_INTERVAL_SECONDS = 0.25
+MAX_INTERVAL_SECONDS = 60.0
+# Marks a heartbeat file as the agent's own.
+WRITER = "sprite-agent"
+_LAG_PROBE_SECONDS = 0.25
+
+_log = logging.getLogger("sprite_agent")
+
+
+class LagProbe:
+    """Measures how late the event loop wakes up; `seconds` is the worst of the last few probes."""
+
+    def __init__(self) -> None:
+        self._recent = [0.0] * 8
+
+    @property
+    def seconds(self) -> float:
+        return max(self._recent)
+
+    async def run(self) -> None:
+        """Probe until cancelled."""
+        while True:
+            before = time.monotonic()
+            await asyncio.sleep(_LAG_PROBE_SECONDS)
+            late = time.monotonic() - before - _LAG_PROBE_SECONDS
+            self._recent = [*self._recent[1:], max(0.0, late)]
+
+
+class HeartbeatSource:
+    """Makes heartbeats of one repository."""
+
+    def __init__(self, repository: Repository, lag: LagProbe) -> None:
+        self.repository = repository
+        self._lag = lag
+        self._files = StateFiles(repository.path)
+        self._active_path = loop_paths("any").active_run
+        self._started_at = own_facts().started_at
+
+    def active_run(self) -> ActiveRun | None:
+        """The run that active-run.json names now, and whether its process lives."""
+        return read_active_run(self._files, self._active_path)
+
+    def beat(self, sequence: int, loop_id: str, interval: float, *, draining: bool) -> sprite_pb2.Heartbeat:
+        """One heartbeat. loop_id "": the loop that active-run.json names. Reads files; call in a thread."""
+        run = self.active_run()
+        facts = own_facts()
+        heartbeat = sprite_pb2.Heartbeat(
+            sequence=sequence,
+            boot_id=self.repository.boot_id,
+            granted_interval=duration(interval),
+            agent=sprite_pb2.AgentFacts(
+                version=__version__,
+                pid=os.getpid(),
+                rss_bytes=facts.rss_bytes,
+                cpu_time=duration(facts.cpu_seconds),
+                event_loop_lag=duration(self._lag.seconds),
+                draining=draining,
+            ),
+            loop_id=loop_id or (run.loop_id if run is not None else ""),
+        )
+        heartbeat.sent_at.FromNanoseconds(time.time_ns())
+        heartbeat.agent.started_at.FromNanoseconds(int(self._started_at * 1e9))
+        if run is not None:
+            _describe_runtime(heartbeat.runtime, run)
+        if heartbeat.loop_id:
+            try:
+                heartbeat.head.CopyFrom(log_head(self.repository.loop(heartbeat.loop_id).head()))
+            except OpsError:
+                heartbeat.ClearField("head")
+        return heartbeat
+
+
+class HeartbeatFile:
+    """Keeps heartbeat.v1.json of the running loop."""
+
+    def __init__(self, source: HeartbeatSource, interval: float) -> None:
+        self._source = source
+        self._interval = interval
+        self._sequence = 0
+
+    async def run(self) -> None:
+        """Write at the interval until cancelled; a failure is logged and tried again."""
+        while True:
+            try:
+                await asyncio.to_thread(self.write_once)
+            except OpsError as error:
+                _log.warning("%s: %s", error.reason, error.message)
+            await asyncio.sleep(self._interval)
+
+    def write_once(self) -> bool:
+        """Write the file if a run lives and the file is ours or missing; say whether it was written."""
+        run = self._source.active_run()
+        if run is None or run.process is None or not run.loop_id:
+            return False
+        paths = loop_paths(run.loop_id)
+        repo = self._source.repository.path
+        if not os.path.isdir(os.path.join(repo, paths.directory)):
+            return False
+        path = os.path.join(repo, paths.heartbeat)
+        if not _is_ours(path):
+            return False
+        self._sequence += 1
+        now = time.time()
+        document = {
+            "timestamp": format_utc(now),
+            "writer": WRITER,
+            "agent_version": __version__,
+            "boot_id": self._source.repository.boot_id,
+            "sequence": self._sequence,
+            "interval_seconds": self._interval,
+            "loop_id": run.loop_id,
+            "stage": run.stage,
+            "process": {
+                "pid": run.pid,
+                "started_at": format_utc(run.process.started_at),
+                "rss_bytes": run.process.rss_bytes,
+                "cpu_seconds": round(run.process.cpu_seconds, 2),
+            },
+        }
+        write_atomic(path, jsontext.encode(document) + b"\n")
+        return True
+
+
+def grant_interval(wanted: float | None, default: float = DEFAULT_INTERVAL_SECONDS) -> float:
+    """The interval that is granted for a wanted one, seconds."""
+    if wanted is None:
+        return default
+    return min(max(wanted, MIN_INTERVAL_SECONDS), MAX_INTERVAL_SECONDS)
+
+
+def _is_ours(path: str) -> bool:
+    """Whether the file is missing or bears our mark. What cannot be read is not ours."""
+    try:
+        # A pipe would hold the reader for ever, and a link is somebody's arrangement.
+        if not stat.S_ISREG(os.lstat(path).st_mode):
+            return False
+        with open(path, "rb") as file:
+            document: JSON = jsontext.parse(file.read(65536))
+    except FileNotFoundError:
+        return True
+    except (OSError, jsontext.JSONError):
+        return False
+    return bool(get(document, "writer") == WRITER)
+
+
+def _describe_runtime(message: sprite_pb2.RuntimeProcess, run: ActiveRun) -> None:
+    message.pid = run.pid
+    message.loop_id = run.loop_id
+    message.stage = run.stage
+    if run.process is not None:
+        message.alive = True
+        message.started_at.FromNanoseconds(int(run.process.started_at * 1e9))
+        message.rss_bytes = run.process.rss_bytes
+        message.cpu_time.CopyFrom(duration(run.process.cpu_seconds))

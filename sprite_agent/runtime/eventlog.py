@@ -1,0 +1,280 @@
+"""The index of one event log: how many lines, where they are, and what their digest is.
+
+The log is read once from the start, then only what was appended. A line counts when its newline is
+there (contract L2). SHA-256 runs along; copies of it at checkpoints make any earlier place cheap to
+verify. Checkpoints are thinned as the log grows, so that memory stays bounded whatever its size.
+"""
+
+import hashlib
+import os
+import stat
+import threading
+from bisect import bisect_right
+from typing import TYPE_CHECKING, NamedTuple
+
+from spritemesh.errors import OpsError
+
+if TYPE_CHECKING:
+    from hashlib import _Hash
+
+# Reused for every read of a scan: fits a second-level cache, which a fresh 1 MiB string each time does not.
+_SCAN_BYTES = 256 * 1024
+_CHECKPOINT_BYTES = 4 * 1024 * 1024
+_MAX_CHECKPOINTS = 512
+# Compared when the file has grown: equal means appended to, else another file under the same name.
+_FINGERPRINT_BYTES = 4096
+_MAX_LAST_LINE_BYTES = 4 * 1024 * 1024
+
+
+class Place(NamedTuple):
+    """A place between two lines. `hasher` has taken in all bytes before `offset`; copy it before use."""
+
+    line: int
+    offset: int
+    hasher: "_Hash"
+
+    @property
+    def digest(self) -> bytes:
+        """SHA-256 over the lines before this place: 32 bytes."""
+        return self.hasher.digest()
+
+
+class Head(NamedTuple):
+    """The end of the log at one moment."""
+
+    generation: int  # another number: not merely appended to since
+    line: int
+    offset: int  # bytes of all complete lines
+    size: int  # bytes of the file, torn tail included
+    mtime: int  # whole seconds since 1970
+    digest: bytes  # over the complete lines
+    first_line_digest: bytes  # empty: no complete line
+    file_sha256: str  # over all bytes, hexadecimal
+
+
+class LogIndex:
+    """Index of the log at `path`; safe to share between threads."""
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self._lock = threading.Lock()
+        self._file = -1
+        self._generation = 0
+        # Of the last refresh; `_head` is unset before the first one.
+        self._signature: tuple[int, int, int, int] | None = None
+        self._head: Head
+        self._forget()
+
+    def close(self) -> None:
+        """Release the file; the index may be used again and will read it anew."""
+        with self._lock:
+            self._close_file()
+            self._signature = None
+
+    def refresh(self) -> Head:
+        """Take in what has changed on disk and return the end of the log.
+
+        Costs a stat when nothing changed, the appended bytes when the log grew, the whole log (about a
+        second a GiB) otherwise. Raises OpsError `events_missing` or `log_unavailable`.
+        """
+        with self._lock:
+            return self._refresh()
+
+    def refresh_if_idle(self) -> Head | None:
+        """As refresh when that costs no more than a stat; None when it would cost more or block."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            return self._head if self._stat() == self._signature else None
+        except OpsError:
+            return None
+        finally:
+            self._lock.release()
+
+    def place(self, head: Head, line: int) -> Place:
+        """The place after `line` lines of the log that ended at `head`.
+
+        Reads from the checkpoint before it. Raises OpsError `log_unavailable` when the log is another one
+        by now, or shrank meanwhile; ValueError when it has not so many lines.
+        """
+        with self._lock:
+            self._check_is_current(head)
+            if not 0 <= line <= self._line:
+                raise ValueError(f"line {line} of {self._line}")
+            if line == self._line:
+                return Place(line, self._offset, self._complete.copy())
+            at = self._checkpoints[bisect_right(self._checkpoints, line, key=lambda place: place.line) - 1]
+            return self._advance(at, line)
+
+    def read(self, head: Head, offset: int, size: int) -> bytes:
+        """At most `size` bytes from `offset` of the log that ended at `head`.
+
+        Raises OpsError `log_unavailable` when the log is another one by now.
+        """
+        with self._lock:
+            self._check_is_current(head)
+            return os.pread(self._file, size, offset)
+
+    def last_line(self, head: Head) -> tuple[int, bytes] | None:
+        """Number and bytes of the last line before `head` that is not blank; None when there is none.
+
+        Of a line longer than what is looked at only the last 4 MiB are returned: it is no event anyway.
+        Raises OpsError `log_unavailable` when the log is another one by now.
+        """
+        with self._lock:
+            self._check_is_current(head)
+            size = _SCAN_BYTES
+            while head.offset:
+                start = max(0, head.offset - size)
+                lines = os.pread(self._file, head.offset - start, start).split(b"\n")[:-1]
+                # The first piece lacks its beginning, unless the file starts there.
+                whole = lines if start == 0 else lines[1:]
+                for back, line in enumerate(reversed(whole)):
+                    if line.strip():
+                        return head.line - back, line
+                if start == 0:
+                    break
+                if size >= _MAX_LAST_LINE_BYTES:
+                    return head.line - len(whole), lines[0]
+                size *= 4
+            return None
+
+    # --- under the lock ---------------------------------------------------------------------------
+
+    def _check_is_current(self, head: Head) -> None:
+        """Another thread's refresh may have met another log since the caller's."""
+        if head.generation != self._generation or self._file < 0:
+            raise OpsError("log_unavailable", f"{self.path} changed while it was read", retry_after=1)
+
+    def _forget(self) -> None:
+        self._line = 0
+        self._offset = 0
+        self._size = 0
+        self._all = hashlib.sha256()
+        self._complete = self._all.copy()
+        self._first = hashlib.sha256()
+        self._first_line_digest = b""
+        self._spacing = _CHECKPOINT_BYTES
+        self._checkpoints: list[Place] = [Place(0, 0, self._all.copy())]
+        self._fingerprint = b""
+
+    def _stat(self) -> tuple[int, int, int, int]:
+        try:
+            status = os.stat(self.path)
+        except FileNotFoundError:
+            raise OpsError("events_missing", f"missing event log: {self.path}") from None
+        except OSError as error:
+            raise self._unavailable(error) from error
+        if not stat.S_ISREG(status.st_mode):
+            raise OpsError("events_missing", f"the event log is no regular file: {self.path}")
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+
+    def _refresh(self) -> Head:
+        if self._stat() == self._signature:
+            return self._head
+        try:
+            self._open_current()
+            status = os.fstat(self._file)
+            if not self._continues(status.st_size):
+                self._generation += 1
+                self._forget()
+            self._scan(status.st_size)
+            status = os.fstat(self._file)
+            start = max(0, self._size - _FINGERPRINT_BYTES)
+            self._fingerprint = os.pread(self._file, self._size - start, start)
+        except OSError as error:
+            self._close_file()
+            self._signature = None
+            raise self._unavailable(error) from error
+        # The size that was read, so that bytes appended since are seen by the next refresh.
+        self._signature = (status.st_dev, status.st_ino, self._size, status.st_mtime_ns)
+        self._head = Head(
+            generation=self._generation,
+            line=self._line,
+            offset=self._offset,
+            size=self._size,
+            mtime=int(status.st_mtime),
+            digest=self._complete.digest(),
+            first_line_digest=self._first_line_digest,
+            file_sha256=self._all.hexdigest(),
+        )
+        return self._head
+
+    def _open_current(self) -> None:
+        """Hold the file that the path names now; another inode starts a new generation."""
+        file = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        held = os.fstat(self._file) if self._file >= 0 else None
+        found = os.fstat(file)
+        if held is not None and (held.st_dev, held.st_ino) == (found.st_dev, found.st_ino):
+            os.close(file)
+            return
+        self._close_file()
+        self._file = file
+        self._signature = None
+
+    def _continues(self, size: int) -> bool:
+        """Whether the file is what was indexed, with bytes appended."""
+        if self._signature is None or size <= self._size:
+            # As large as before, but changed: written in place. Only reading it all can tell where.
+            return False
+        start = self._size - len(self._fingerprint)
+        return os.pread(self._file, len(self._fingerprint), start) == self._fingerprint
+
+    def _scan(self, size: int) -> None:
+        buffer = bytearray(_SCAN_BYTES)
+        view = memoryview(buffer)
+        while self._size < size:
+            got = os.preadv(self._file, [view[: min(_SCAN_BYTES, size - self._size)]], self._size)
+            if got == 0:
+                return  # shrank while being read: the next refresh meets a smaller file
+            end = buffer.rfind(b"\n", 0, got) + 1
+            if end:
+                if not self._first_line_digest:
+                    first_end = buffer.find(b"\n", 0, got) + 1
+                    self._first.update(view[:first_end])
+                    self._first_line_digest = self._first.digest()
+                self._line += buffer.count(b"\n", 0, end)
+                self._all.update(view[:end])
+                self._complete = self._all.copy()
+                self._offset = self._size + end
+                self._all.update(view[end:got])
+                if self._offset - self._checkpoints[-1].offset >= self._spacing:
+                    self._add_checkpoint()
+            else:
+                self._all.update(view[:got])
+                if not self._first_line_digest:
+                    self._first.update(view[:got])
+            self._size += got
+
+    def _add_checkpoint(self) -> None:
+        self._checkpoints.append(Place(self._line, self._offset, self._complete))
+        if len(self._checkpoints) > _MAX_CHECKPOINTS:
+            del self._checkpoints[1::2]
+            self._spacing *= 2
+
+    def _advance(self, start: Place, line: int) -> Place:
+        """The place after `line` lines, read on from an earlier one."""
+        hasher, offset, missing = start.hasher.copy(), start.offset, line - start.line
+        while missing:
+            block = os.pread(self._file, _SCAN_BYTES, offset)
+            if not block:
+                raise OpsError("log_unavailable", f"{self.path} shrank while it was read", retry_after=1)
+            found = block.count(b"\n")
+            if found >= missing:
+                end = -1
+                for _ in range(missing):
+                    end = block.find(b"\n", end + 1)
+                block = block[: end + 1]
+                found = missing
+            hasher.update(block)
+            offset += len(block)
+            missing -= found
+        return Place(line, offset, hasher)
+
+    def _close_file(self) -> None:
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
+
+    def _unavailable(self, error: OSError) -> OpsError:
+        return OpsError("log_unavailable", f"cannot read {self.path}: {error.strerror}", retry_after=1)

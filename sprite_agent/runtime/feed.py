@@ -1,0 +1,358 @@
+"""One subscriber's way through one log: the messages of a WatchEvents stream, in order.
+
+The file is the buffer. A feed holds a place and a running digest, and reads on from there when it is
+asked to; nothing is queued for a slow reader. The gRPC service and the manager's local transport both
+walk this feed, so what they say is the same by construction.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import NamedTuple
+
+from google.protobuf.duration_pb2 import Duration
+
+from sprite_agent.runtime.eventlog import Head, LogIndex, Place
+from sprite_agent.runtime.events import MAX_LINE_BYTES, fill_event
+from spritemesh import __version__
+from spritemesh.errors import OpsError
+from spritemesh.times import format_utc
+from superloop.ops.v1 import envelope_pb2 as pb
+from superloop.ops.v1 import sprite_pb2
+
+# A batch holds this many events or bytes of lines, whichever comes first: smaller ones cost a tenth of
+# the rate and more, larger ones gain little for the memory they hold.
+BATCH_EVENTS = 256
+BATCH_BYTES = 64 * 1024
+_READ_BYTES = 256 * 1024
+_PREFIX_BYTES = 256
+# Messages of one read, roughly: a log of nothing but short invalid lines would make a hundred thousand.
+_READ_MESSAGES = 256
+_BLANK = b" \t\r\v\f"
+
+_Reason = sprite_pb2.LogReset.Reason
+
+
+class FeedOptions(NamedTuple):
+    """What a subscriber was granted. max_events 0: no limit. bookmark_seconds: between idle bookmarks."""
+
+    follow: bool = False
+    max_events: int = 0
+    trace_id: str | None = None
+    bookmark_seconds: float = 5.0
+
+
+class EventFeed:
+    """Reads one log from a place on.
+
+    snapshot: makes the snapshot for a bookmark; it may raise OpsError. clock: seconds since 1970.
+    """
+
+    def __init__(
+        self,
+        log: LogIndex,
+        source: pb.Source,
+        options: FeedOptions,
+        *,
+        snapshot: Callable[[], pb.LoopRunSnapshot],
+        boot_id: str,
+        clock: Callable[[], float],
+    ) -> None:
+        self.options = options
+        self._log = log
+        self._source = source
+        self._snapshot = snapshot
+        self._boot_id = boot_id
+        self._clock = clock
+        self._line = 0
+        self._offset = 0
+        self._hasher = hashlib.sha256()
+        self._sent = 0
+        self._sent_snapshot: bytes | None = None
+        self._head = _NO_HEAD
+        # Set when max_events have been sent: nothing more will come.
+        self.finished = False
+
+    @property
+    def position(self) -> pb.LogPosition:
+        """The place up to which everything has been handed out."""
+        return pb.LogPosition(
+            line=self._line,
+            digest=self._hasher.digest(),
+            first_line_digest=self._head.first_line_digest if self._line else b"",
+        )
+
+    def open(self, after: pb.LogPosition | None) -> list[sprite_pb2.WatchEventsResponse]:
+        """Opened, and a LogReset when `after` does not fit the log. Raises OpsError of LogIndex."""
+        head = self._log.refresh()
+        wanted = after if after is not None else pb.LogPosition()
+        place, misfit = self._find(head, wanted)
+        self._head = head
+        resets = self._go_to(place, misfit, wanted)
+        opened = self._message()
+        opened.opened.CopyFrom(
+            sprite_pb2.Opened(
+                agent_version=__version__,
+                boot_id=self._boot_id,
+                follow=self.options.follow,
+                max_events=self.options.max_events,
+                bookmark_interval=duration(self.options.bookmark_seconds),
+                start=self.position,
+            )
+        )
+        return [opened, *resets]
+
+    def read(self) -> list[sprite_pb2.WatchEventsResponse]:
+        """The next few batches and invalid lines; none when everything has been handed out.
+
+        A call reads about 256 KiB. Raises OpsError of LogIndex; the feed can be read on afterwards.
+        """
+        if self.finished:
+            return []
+        messages: list[sprite_pb2.WatchEventsResponse] = []
+        behind = self._offset < self._head.offset
+        # What another reader of this log has noticed counts too, so the head is taken over in any case.
+        head = (self._log.refresh_if_idle() if behind else None) or self._log.refresh()
+        if head.generation == self._head.generation:
+            self._head = head
+        else:
+            reached = self.position
+            place, misfit = self._find(head, reached)
+            self._head = head
+            messages.extend(self._go_to(place, misfit, reached))
+        available = self._head.offset - self._offset
+        if available > 0:
+            self._read_lines(messages, min(available, _READ_BYTES))
+        return messages
+
+    def may_be_behind(self) -> bool:
+        """Whether the log has changed since this feed looked; costs a stat."""
+        return self._log.refresh_if_idle() != self._head
+
+    def bookmark(self) -> sprite_pb2.WatchEventsResponse:
+        """A Bookmark of the place; with the snapshot when it holds there and changed since the last one."""
+        message = self._message()
+        message.bookmark.position.CopyFrom(self.position)
+        if self._line != self._head.line:
+            return message
+        try:
+            snapshot = self._snapshot()
+        except OpsError as error:
+            message.bookmark.snapshot_problem = error.reason
+            return message
+        if snapshot.position == message.bookmark.position:
+            state = _state_bytes(snapshot)
+            if state != self._sent_snapshot:
+                self._sent_snapshot = state
+                message.bookmark.snapshot.CopyFrom(snapshot)
+        return message
+
+    def bookmark_if_news(self) -> sprite_pb2.WatchEventsResponse | None:
+        """A Bookmark when it would bring a changed snapshot; None otherwise."""
+        message = self.bookmark()
+        return message if message.bookmark.HasField("snapshot") else None
+
+    def goodbye(self, reason: str, retry_after: float | None = None) -> sprite_pb2.WatchEventsResponse:
+        """The last message of a planned end."""
+        message = self._message()
+        message.goodbye.reason = reason
+        if retry_after is not None:
+            message.goodbye.retry_after.CopyFrom(duration(retry_after))
+        return message
+
+    def end_reason(self) -> str:
+        """Why a stream that does not follow ends once read() returned nothing."""
+        return "max_events_reached" if self.finished else "drained_to_head"
+
+    # --- places -------------------------------------------------------------------------------------
+
+    def _find(self, head: Head, wanted: pb.LogPosition) -> "tuple[Place, _Reason.ValueType | None]":
+        """The place to read from in the log of `head`, and why that is not `wanted` (architecture 6).
+
+        Changes nothing, so that a log which changes meanwhile can be asked again.
+        """
+        start = Place(0, 0, hashlib.sha256())
+        if wanted.line == 0:
+            return start, None
+        known_first = wanted.first_line_digest
+        another = not head.line or (known_first and known_first != head.first_line_digest)
+        if wanted.line > head.line:
+            if not wanted.digest:
+                return start, sprite_pb2.LogReset.REASON_AHEAD
+            misfit = sprite_pb2.LogReset.REASON_TRUNCATED
+        else:
+            place = self._log.place(head, wanted.line)
+            if wanted.digest in {b"", place.digest}:
+                return place, None
+            misfit = sprite_pb2.LogReset.REASON_REWRITTEN
+        return start, sprite_pb2.LogReset.REASON_REPLACED if another else misfit
+
+    def _go_to(
+        self, place: Place, misfit: "_Reason.ValueType | None", wanted: pb.LogPosition
+    ) -> list[sprite_pb2.WatchEventsResponse]:
+        """Go on reading at `place`; the LogReset that tells of it when that is not where it was wanted."""
+        self._line, self._offset, self._hasher = place.line, place.offset, place.hasher
+        if misfit is None:
+            return []
+        message = self._message()
+        message.log_reset.reason = misfit
+        message.log_reset.requested.CopyFrom(wanted)
+        message.log_reset.resume.CopyFrom(self.position)
+        return [message]
+
+    # --- lines --------------------------------------------------------------------------------------
+
+    def _read_lines(self, messages: list[sprite_pb2.WatchEventsResponse], size: int) -> None:
+        data = self._log.read(self._head, self._offset, size)
+        end = data.rfind(b"\n") + 1
+        if not end:
+            data = self._log.read(self._head, self._offset, MAX_LINE_BYTES + 1)
+            end = data.find(b"\n") + 1
+            if not end:
+                self._skip_long_line(messages)
+                return
+        view = memoryview(data)
+        done = 0  # bytes of `data` that earlier batches cover
+        position = 0
+        first_line = number = self._line + 1
+        message, batch = self._new_batch(first_line)
+        add = batch.events.add
+        count = 0
+        limit = self.options.max_events or -1
+        for line in data[: end - 1].split(b"\n"):
+            reason = ""
+            if line[:1] == b"{" or line.strip(_BLANK):
+                reason = fill_event(add(), number, line)
+                if reason:
+                    del batch.events[-1]
+                    if number > first_line:
+                        self._close_batch(messages, message, number - 1, view[done:position])
+                        done = position
+                        first_line = number
+                    message, batch = self._new_batch(first_line)
+                    add = batch.events.add
+                    count = 0
+                    messages.append(self._invalid_line(number, line, reason))
+                    if len(messages) >= _READ_MESSAGES:
+                        end = position + len(line) + 1
+                        self._close_batch(messages, message, number, view[done:end])
+                        return
+                else:
+                    count += 1
+                    self._sent += 1
+            position += len(line) + 1
+            if count == BATCH_EVENTS or position - done >= BATCH_BYTES or self._sent == limit:
+                self._close_batch(messages, message, number, view[done:position])
+                done = position
+                count = 0
+                first_line = number + 1
+                if self._sent == limit:
+                    self.finished = True
+                    return
+                message, batch = self._new_batch(first_line)
+                add = batch.events.add
+            number += 1
+        if number > first_line:
+            self._close_batch(messages, message, number - 1, view[done:position])
+
+    def _new_batch(self, first_line: int) -> tuple[sprite_pb2.WatchEventsResponse, pb.EventBatch]:
+        message = self._message()
+        batch = message.batch
+        batch.source.CopyFrom(self._source)
+        if self.options.trace_id is not None:
+            batch.trace_id = self.options.trace_id
+        batch.emitted_at = format_utc(self._clock())
+        batch.first_line = first_line
+        batch.line_count = self._head.line
+        return message, batch
+
+    def _close_batch(
+        self,
+        messages: list[sprite_pb2.WatchEventsResponse],
+        message: sprite_pb2.WatchEventsResponse,
+        last_line: int,
+        lines: memoryview,
+    ) -> None:
+        self._hasher.update(lines)
+        self._offset += len(lines)
+        self._line = last_line
+        message.batch.last_line = last_line
+        message.batch.end_digest = self._hasher.digest()
+        messages.append(message)
+
+    def _invalid_line(self, number: int, line: bytes, reason: str) -> sprite_pb2.WatchEventsResponse:
+        return self._invalid(number, len(line), hashlib.sha256(line).digest(), reason, line[:_PREFIX_BYTES])
+
+    def _invalid(
+        self, number: int, size: int, digest: bytes, reason: str, prefix: bytes
+    ) -> sprite_pb2.WatchEventsResponse:
+        message = self._message()
+        message.invalid_line.CopyFrom(
+            sprite_pb2.InvalidLine(
+                line=number,
+                size_bytes=size,
+                sha256=digest,
+                reason=reason,
+                prefix=prefix.decode("utf-8", "replace"),
+            )
+        )
+        return message
+
+    def _skip_long_line(self, messages: list[sprite_pb2.WatchEventsResponse]) -> None:
+        """Pass a line over the limit without ever holding it whole."""
+        number = self._line + 1
+        offset = self._offset
+        digest = hashlib.sha256()
+        hasher = self._hasher.copy()  # the line may prove to be cut off half way
+        prefix = b""
+        while True:
+            block = self._log.read(self._head, offset, _READ_BYTES)
+            if not block:
+                raise OpsError("log_unavailable", f"{self._log.path} shrank while it was read", retry_after=1)
+            prefix = prefix or block[:_PREFIX_BYTES]
+            end = block.find(b"\n") + 1
+            taken = block[:end] if end else block
+            digest.update(taken[:-1] if end else taken)
+            hasher.update(taken)
+            offset += len(taken)
+            if end:
+                break
+        size = offset - self._offset - 1
+        messages.append(self._invalid(number, size, digest.digest(), "line_too_long", prefix))
+        message, _ = self._new_batch(number)
+        self._offset, self._hasher = offset, hasher
+        self._close_batch(messages, message, number, memoryview(b""))
+
+    # --- messages -----------------------------------------------------------------------------------
+
+    def _message(self) -> sprite_pb2.WatchEventsResponse:
+        message = sprite_pb2.WatchEventsResponse()
+        message.head.CopyFrom(log_head(self._head))
+        message.sent_at.FromNanoseconds(int(self._clock() * 1e9))
+        return message
+
+
+def log_head(head: Head) -> sprite_pb2.LogHead:
+    """A Head as it travels."""
+    return sprite_pb2.LogHead(
+        position=pb.LogPosition(line=head.line, digest=head.digest, first_line_digest=head.first_line_digest),
+        size_bytes=head.size,
+        torn_tail_bytes=head.size - head.offset,
+    )
+
+
+def duration(seconds: float) -> Duration:
+    """Seconds as a message."""
+    return Duration(seconds=int(seconds), nanos=round(seconds % 1 * 1e9) % 1_000_000_000)
+
+
+def _state_bytes(snapshot: pb.LoopRunSnapshot) -> bytes:
+    """What must differ for a snapshot to be worth sending again."""
+    stamped = snapshot.emitted_at
+    snapshot.emitted_at = ""
+    try:
+        return snapshot.SerializeToString(deterministic=True)
+    finally:
+        snapshot.emitted_at = stamped
+
+
+_NO_HEAD = Head(0, 0, 0, 0, 0, hashlib.sha256().digest(), b"", hashlib.sha256().hexdigest())

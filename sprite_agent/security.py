@@ -1,0 +1,135 @@
+"""Who may call, and where the agent may listen."""
+
+import hmac
+import ipaddress
+import os
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from spritemesh.errors import OpsError
+from spritemesh.names import SERVICE_TOKEN_VARIABLE
+
+_MAX_TOKEN_BYTES = 4096
+
+
+class TokenCheck:
+    """Compares a caller's token with the agent's in constant time; open when the agent has none."""
+
+    def __init__(self, token: str) -> None:
+        self._token = token.encode()
+
+    @property
+    def is_open(self) -> bool:
+        """Whether every call is let in."""
+        return not self._token
+
+    def refusal(self, metadata: Iterable[tuple[str, str | bytes]]) -> OpsError | None:
+        """None when `authorization: Bearer <token>` or `x-ops-token: <token>` is right (contract D.1)."""
+        if not self._token:
+            return None
+        offered = False
+        allowed = False
+        for name, value in metadata:
+            if name == "authorization":
+                scheme, _, credential = _text(value).strip().partition(" ")
+                if scheme.lower() != "bearer":
+                    continue
+            elif name == "x-ops-token":
+                credential = _text(value)
+            else:
+                continue
+            offered = True
+            allowed |= hmac.compare_digest(credential.strip().encode(), self._token)
+        if allowed:
+            return None
+        if offered:
+            return OpsError("token_wrong", "the token is not this agent's")
+        return OpsError("token_missing", "a token is needed in `authorization: Bearer` or `x-ops-token`")
+
+
+def read_token(token: str | None, token_file: str | None, environment: str | None) -> str:
+    """The agent's token: from the flag, else the file, else the environment; "" when there is none.
+
+    Raises OpsError `invalid_request` for a file that cannot be read or holds no token, and for a token
+    that cannot travel in a header.
+    """
+    if token is not None:
+        chosen, origin = token, "--token"
+    elif token_file is not None:
+        chosen, origin = _read_token_file(token_file), "--token-file"
+    else:
+        chosen, origin = environment or "", SERVICE_TOKEN_VARIABLE
+    chosen = chosen.strip()
+    if not chosen and origin != SERVICE_TOKEN_VARIABLE:
+        raise OpsError("invalid_request", f"{origin} holds no token", field=origin)
+    if not chosen.isascii() or any(char <= " " or char == "\x7f" for char in chosen):
+        raise OpsError(
+            "invalid_request", f"{origin}: a token holds printable ASCII without spaces only", field=origin
+        )
+    return chosen
+
+
+class Address(NamedTuple):
+    """Where to listen. target: as gRPC takes it. shown: with the port that was asked for."""
+
+    target: str
+    host: str
+    is_loopback: bool
+
+
+def parse_address(text: str, *, field: str) -> Address:
+    """HOST:PORT, [V6]:PORT or unix:///path. Raises OpsError `invalid_request` naming the flag."""
+    if text.startswith("unix:"):
+        return Address(text, "", is_loopback=True)
+    host, colon, port = text.rpartition(":")
+    host = host.removeprefix("[").removesuffix("]")
+    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+        raise OpsError("invalid_request", f"{field} must be HOST:PORT or unix:///path: {text}", field=field)
+    target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return Address(target, host, _is_loopback(host))
+
+
+def check_exposure(address: Address, token: str, *, allow_unauthenticated: bool, field: str) -> None:
+    """Refuse to serve openly, unless that was asked for and only this host can reach it (contract L14)."""
+    if token:
+        return
+    if not allow_unauthenticated:
+        raise OpsError(
+            "token_not_configured",
+            f"no token: give --token-file or {SERVICE_TOKEN_VARIABLE}, or --allow-unauthenticated",
+            field="--token",
+        )
+    if not address.is_loopback:
+        raise OpsError(
+            "insecure_bind_refused",
+            f"without a token only loopback may be listened on: {address.target}",
+            field=field,
+        )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _read_token_file(path: str) -> str:
+    try:
+        with open(path, "rb") as file:
+            data = file.read(_MAX_TOKEN_BYTES + 1)
+    except OSError as error:
+        raise OpsError(
+            "invalid_request",
+            f"--token-file {path} cannot be read: {os.strerror(error.errno or 0)}",
+            field="--token-file",
+        ) from error
+    if len(data) > _MAX_TOKEN_BYTES:
+        raise OpsError("invalid_request", f"--token-file {path} is larger than a token", field="--token-file")
+    return data.decode("utf-8", "replace")
+
+
+def _text(value: str | bytes) -> str:
+    return value.decode("utf-8", "replace") if isinstance(value, bytes) else value

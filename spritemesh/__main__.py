@@ -1,0 +1,5 @@
+import sys
+
+from spritemesh.cli import main
+
+sys.exit(main())

@@ -1,0 +1,144 @@
+"""Runs a program of several commands: finds the command, and turns every ending into an exit code.
+
+A command is a module with `configure(parser)`, which declares its flags, and `run(args)`, which returns
+the exit code. It is imported only when it is called, so that `--help` costs next to nothing.
+"""
+
+import atexit
+import gc
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from typing import NamedTuple
+
+from spritemesh import __version__
+from spritemesh.errors import OpsError
+
+# What a shell reports for a process that SIGPIPE or SIGINT ended.
+EXIT_BROKEN_PIPE = 128 + 13
+EXIT_INTERRUPTED = 128 + 2
+
+
+class Command(NamedTuple):
+    """One command: the module that holds it, and what it does in one line."""
+
+    module: str
+    summary: str
+
+
+class Program(NamedTuple):
+    """A program: its name, what it is for in one sentence, and its commands by name."""
+
+    name: str
+    purpose: str
+    commands: Mapping[str, Command]
+
+    def main(self, argv: Sequence[str] | None = None) -> int:
+        """Run one command line (without the program's name) and return its exit code.
+
+        argv: None takes the process's own, whose one command this then is. Never raises but for defects
+        of the interpreter: a failure is `error: <message>` as the last line of standard error and exit
+        code 1 (contract 0.5).
+        """
+        if argv is None:
+            # A tenth of a short command is the collector looking through what imports have made.
+            # A command that stays turns it on again (`long_lived`).
+            gc.disable()
+            atexit.register(gc.freeze)
+        try:
+            code = self._dispatch(sys.argv[1:] if argv is None else argv)
+            sys.stdout.flush()
+        except OpsError as error:
+            return fail(error.message)
+        except BrokenPipeError:
+            _abandon_output()
+            return EXIT_BROKEN_PIPE
+        except KeyboardInterrupt:
+            return EXIT_INTERRUPTED
+        except Exception as error:
+            if os.environ.get("SPRITEMESH_DEBUG") == "1":
+                import traceback
+
+                traceback.print_exc()
+            told = " ".join(f"{type(error).__name__}: {error}".split())
+            return fail(f"internal_error: {told} (SPRITEMESH_DEBUG=1 tells where)")
+        return code
+
+    def _dispatch(self, words: Sequence[str]) -> int:
+        if not words:
+            sys.stdout.write(self._usage())
+            return fail("a command is missing")
+        name = words[0]
+        if name in {"-h", "--help"}:
+            sys.stdout.write(self._usage())
+            return 0
+        if name == "--version":
+            sys.stdout.write(f"{self.name} {__version__}\n")
+            return 0
+        command = self.commands.get(name)
+        if command is None:
+            return fail(self._unknown(name))
+        return self._run(name, command, words[1:])
+
+    def _run(self, name: str, command: Command, words: Sequence[str]) -> int:
+        from importlib import import_module
+
+        from spritemesh.commandline import Parser, Stop
+
+        module = import_module(command.module)
+        summary = command.summary
+        parser = Parser(f"{self.name} {name}", f"{summary[0].upper()}{summary[1:]}.")
+        module.configure(parser)
+        try:
+            args = parser.read(words)
+        except Stop as stop:
+            sys.stdout.write(stop.out)
+            if stop.error:
+                fail(stop.error)
+            return stop.code
+        code: int = module.run(args)
+        return code
+
+    def _usage(self) -> str:
+        width = max(map(len, self.commands))
+        lines = (f"  {name:<{width}}  {command.summary}\n" for name, command in self.commands.items())
+        return (
+            f"usage: {self.name} COMMAND [flags]\n"
+            f"       {self.name} --help | --version\n\n"
+            f"{self.purpose}\n\n"
+            f"commands:\n{''.join(lines)}\n"
+            f"`{self.name} COMMAND --help` tells the flags of a command.\n"
+        )
+
+    def _unknown(self, name: str) -> str:
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, self.commands, n=1)
+        hint = f"did you mean {near[0]}?" if near else f"`{self.name} --help` lists them"
+        return f"unknown command: {name} ({hint})"
+
+
+def long_lived() -> None:
+    """Say that this command stays: garbage is collected from now on."""
+    gc.freeze()
+    gc.enable()
+
+
+def fail(message: str) -> int:
+    """Print what was written so far, then the error as the last line of standard error."""
+    try:
+        sys.stdout.flush()
+    except OSError:
+        _abandon_output()
+    sys.stderr.write(f"error: {message}\n")
+    return 1
+
+
+def _abandon_output() -> None:
+    """Let the interpreter flush into nothing at its end, instead of failing once more."""
+    try:
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)
+    except (OSError, ValueError):
+        pass

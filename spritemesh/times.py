@@ -1,0 +1,40 @@
+"""Times of the v1 documents (contract 0.3, L13): read generously, written in one form."""
+
+import re
+import time
+from datetime import datetime
+
+_FORM = "%Y-%m-%dT%H:%M:%SZ"
+_DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}"
+_STRICT = re.compile(_DATE_TIME.replace("Tt", "T") + r"Z\Z")
+# fromisoformat takes more than RFC 3339: week dates, times without colons, seconds that are left out.
+_RFC3339 = re.compile(_DATE_TIME + r"(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})\Z")
+_SECONDS = slice(17, 19)
+
+
+def format_utc(epoch_seconds: float) -> str:
+    """`epoch_seconds` as YYYY-MM-DDTHH:MM:SSZ; fractions are cut."""
+    return time.strftime(_FORM, time.gmtime(int(epoch_seconds)))
+
+
+def parse_strict(text: str) -> int | None:
+    """Whole epoch seconds of YYYY-MM-DDTHH:MM:SSZ; None for every other form."""
+    parsed = parse_rfc3339(text) if _STRICT.match(text) else None
+    return None if parsed is None else int(parsed)
+
+
+def parse_rfc3339(text: object) -> float | None:
+    """Epoch seconds of an RFC 3339 time with its offset; None when `text` is none.
+
+    Fractions, numeric offsets and lower-case `t` and `z` count (L13), and so does a leap second, as the
+    second after it. A time without an offset does not: it says nothing sure.
+    """
+    if not isinstance(text, str) or not _RFC3339.match(text):
+        return None
+    leap = text[_SECONDS] == "60"
+    if leap:
+        text = text[:17] + "59" + text[19:]
+    try:
+        return datetime.fromisoformat(text.upper()).timestamp() + leap
+    except (ValueError, OverflowError):
+        return None

@@ -1,0 +1,37 @@
+"""What all tests share: repositories with logs, and agents that serve them."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.harness.agents import Agent, StartAgent, start_agent
+from tests.harness.loops import LoopFiles, Repo
+
+
+@pytest.fixture
+def repo(tmp_path: Path) -> Repo:
+    """An empty repository."""
+    return Repo(tmp_path / "repo")
+
+
+@pytest.fixture
+def loop(repo: Repo) -> LoopFiles:
+    """A loop of it with an empty log."""
+    return repo.loop()
+
+
+@pytest.fixture
+def start(repo: Repo, tmp_path: Path) -> Iterator[StartAgent]:
+    """Starts agents for the repository, and ends them with the test."""
+    started: list[Agent] = []
+
+    def start(*flags: str, **settings: object) -> Agent:
+        errors = tmp_path / f"agent-{len(started)}.txt"
+        found = start_agent(repo.root, errors, *flags, **settings)  # type: ignore[arg-type]
+        started.append(found)
+        return found
+
+    yield start
+    for found in started:
+        found.end()

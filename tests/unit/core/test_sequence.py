@@ -1,0 +1,158 @@
+"""Order of snapshots and events (contract G.5, remedies L3 and L12)."""
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from manager.core.sequence import LogChange, Memory, evaluate_sequence, next_memory, telemetry_row
+from spritemesh.jsontext import JSON
+
+
+def sequence(
+    previous: JSON = None, memory: Memory | None = None, *, snapshot: int | None, **given_: Any
+) -> dict[str, JSON]:
+    facts: dict[str, Any] = {
+        "event_values": [],
+        "now": 0,
+        "loop_id": "alpha",
+        "trace_id": "t",
+        "transport": "local",
+    }
+    return evaluate_sequence(previous, memory or Memory(), snapshot_value=snapshot, **(facts | given_))
+
+
+@pytest.mark.parametrize(
+    ("facts", "violations"),
+    [
+        ({"snapshot": None}, ["snapshot_sequence_missing"]),
+        ({"snapshot": 4}, ["snapshot_sequence_regression"]),
+        ({"snapshot": 6, "event_values": [6, None]}, ["event_sequence_missing"]),
+        ({"snapshot": 9, "event_values": [8, 7]}, ["event_sequence_non_monotonic"]),
+        (
+            {"snapshot": 9, "event_values": [8, None, 7]},
+            ["event_sequence_missing", "event_sequence_non_monotonic"],
+        ),
+        ({"snapshot": 5, "event_values": [4]}, ["event_sequence_regression"]),
+        ({"snapshot": 5, "event_values": [5, 5]}, []),
+    ],
+    ids=["no-snapshot", "snapshot-back", "no-value", "disorder", "both", "events-back", "equal-is-fine"],
+)
+def test_each_rule_finds_its_violation(facts: dict[str, Any], violations: list[str]) -> None:
+    previous = sequence(snapshot=5, event_values=[5])
+    document = sequence(previous, **facts)
+    assert document["violations"] == violations
+    assert document["status"] == ("ordering_drift_detected" if violations else "ok")
+    assert ("reasonCode" in document) == bool(violations)
+
+
+def test_first_pass_compares_with_nothing() -> None:
+    document = sequence(snapshot=3, event_values=[1, 2, 3])
+    assert document["violations"] == []
+    assert document["snapshot"]["previous"] is None
+
+
+@pytest.mark.parametrize("value", ["5", 5.5, -1, True, None])
+def test_previous_value_that_is_no_whole_number_counts_as_none(value: JSON) -> None:
+    previous = {"snapshot": {"current": value}, "events": {"last": value}}
+    assert sequence(previous, snapshot=1, event_values=[1])["violations"] == []
+
+
+def test_regression_after_an_idle_pass_is_noticed() -> None:
+    first = sequence(snapshot=5, event_values=[4, 5])
+    memory = next_memory(Memory(), first)
+    idle = sequence(first, memory, snapshot=5)
+    memory = next_memory(memory, idle)
+    document = sequence(idle, memory, snapshot=5, event_values=[3])
+    assert idle["events"]["previousLast"] == 5
+    assert document["events"]["previousLast"] is None
+    assert document["violations"] == ["event_sequence_regression"]
+    assert not document["events"]["monotonicAcrossBatches"]
+
+
+def test_requested_replay_is_no_drift() -> None:
+    previous = sequence(snapshot=5, event_values=[5])
+    document = sequence(previous, snapshot=5, event_values=[1, 2, 3, 4, 5], replay=True)
+    assert document["violations"] == []
+    assert document["events"]["previousLast"] == 5
+
+
+def test_replaced_log_is_no_drift_and_told_last() -> None:
+    previous = sequence(snapshot=5, event_values=[5])
+    change = LogChange("log_replaced", 5, 2)
+    document = sequence(previous, snapshot=2, event_values=[1, 2], change=change)
+    assert document["violations"] == []
+    assert list(document)[-1] == "log"
+    assert document["log"] == {"verdict": "log_replaced", "previousLine": 5, "line": 2}
+
+
+def test_rewritten_log_is_drift_by_itself() -> None:
+    previous = sequence(snapshot=5, event_values=[5])
+    change = LogChange("log_rewritten", 5, 6)
+    document = sequence(previous, snapshot=6, event_values=[1, 2, 3, 4, 5, 6], change=change)
+    assert document["violations"] == ["log_rewritten"]
+    assert document["transition"]["transitionedToDrift"]
+
+
+def test_truncated_log_is_a_regression_without_any_event() -> None:
+    previous = sequence(snapshot=5, event_values=[5])
+    document = sequence(previous, snapshot=2, change=LogChange("log_truncated", 5, 2))
+    assert document["violations"] == ["event_sequence_regression", "snapshot_sequence_regression"]
+    assert document["events"]["regressed"]
+
+
+def test_drift_recovers_once() -> None:
+    drifting = sequence(snapshot=None)
+    recovered = sequence(drifting, snapshot=5)
+    assert recovered["transition"] == {
+        "previousDriftActive": True,
+        "transitionedToDrift": False,
+        "recoveredFromDrift": True,
+    }
+
+
+def test_telemetry_row_has_the_contract_order() -> None:
+    row = telemetry_row(sequence(snapshot=None, change=LogChange("log_rewritten", 5, 6)))
+    assert list(row) == [
+        "timestamp",
+        "loopId",
+        "traceId",
+        "transport",
+        "category",
+        "status",
+        "reasonCode",
+        "driftActive",
+        "violations",
+        "snapshot",
+        "events",
+        "transition",
+        "log",
+    ]
+
+
+@given(st.lists(st.integers(0, 5), max_size=12))
+def test_contiguous_passes_never_drift(sizes: list[int]) -> None:
+    line, document, memory = 0, None, Memory()
+    for size in sizes:
+        values = list(range(line + 1, line + size + 1))
+        line += size
+        document = sequence(document, memory, snapshot=line, event_values=values)
+        memory = next_memory(memory, document)
+        assert not document["driftActive"]
+        assert memory.snapshot_value == line
+
+
+@given(st.lists(st.integers(0, 30), max_size=10), st.lists(st.none() | st.integers(0, 30), max_size=6))
+def test_any_step_back_is_noticed_however_many_idle_passes_lie_between(
+    snapshots: list[int], values: list[int | None]
+) -> None:
+    document, memory = None, Memory()
+    highest_known: int | None = None
+    for snapshot in snapshots:
+        document = sequence(document, memory, snapshot=snapshot, event_values=values)
+        memory = next_memory(memory, document)
+        went_back = highest_known is not None and snapshot < highest_known
+        assert ("snapshot_sequence_regression" in document["violations"]) == went_back
+        assert document["violations"] == sorted(set(document["violations"]))
+        highest_known = snapshot

@@ -1,0 +1,57 @@
+"""Writes the table of reason codes into docs/runbook.md; `--check` only says whether it is current."""
+
+import sys
+
+from spritemesh.errors import GRPC_STATUS
+from spritemesh.reasons import REASONS, Fault
+
+PAGE = "docs/runbook.md"
+BEGIN = "<!-- reasons: written by `make docs`, do not edit -->\n"
+END = "<!-- end of reasons -->\n"
+
+_GROUPS: tuple[tuple[str, frozenset[Fault]], ...] = (
+    ("States and notes", frozenset({Fault.NONE})),
+    ("The call is at fault", frozenset({Fault.REQUEST, Fault.CREDENTIALS, Fault.MISSING, Fault.CONFLICT})),
+    ("Files are at fault", frozenset({Fault.DATA})),
+    ("The other side, or the moment", frozenset({Fault.BUSY, Fault.PEER, Fault.UNKNOWN_METHOD})),
+    ("Our own fault", frozenset({Fault.INTERNAL})),
+)
+
+
+def tables() -> str:
+    """The generated part of the page."""
+    parts = []
+    for title, faults in _GROUPS:
+        rows = [row for row in REASONS.values() if row.fault in faults]
+        parts.append(f"### {title}\n\n| code | severity | gRPC status | what it means | what to do next |\n")
+        parts.append("|---|---|---|---|---|\n")
+        for row in sorted(rows):
+            status = "" if row.fault is Fault.NONE else GRPC_STATUS[row.fault]
+            parts.append(f"| `{row.code}` | {row.severity} | {status} | {row.meaning} | {row.next_step} |\n")
+        parts.append("\n")
+    return "".join(parts)
+
+
+def updated(page: str) -> str:
+    """`page` with the generated part made anew."""
+    before, _, rest = page.partition(BEGIN)
+    _, _, after = rest.partition(END)
+    return f"{before}{BEGIN}\n{tables()}{END}{after}"
+
+
+def main() -> int:
+    """Exit code 1 with `--check` when the page is not current."""
+    with open(PAGE, encoding="utf-8") as file:
+        page = file.read()
+    if updated(page) == page:
+        return 0
+    if "--check" in sys.argv[1:]:
+        sys.stderr.write(f"{PAGE} is not current: run `make docs`\n")
+        return 1
+    with open(PAGE, "w", encoding="utf-8") as file:
+        file.write(updated(page))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
