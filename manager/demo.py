@@ -25,6 +25,7 @@ from sprite_agent.runtime.layout import resolve_repo
 from spritemesh.commandline import Parser, Stop
 from spritemesh.errors import OpsError
 from spritemesh.ids import validate_loop_id
+from spritemesh.program import fail
 from spritemesh.values import get
 
 _PASS_SECONDS = 2.0
@@ -52,12 +53,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         return _Demonstration(args).run()
     except Stop as stop:
         sys.stdout.write(stop.out)
-        if stop.error:
-            sys.stderr.write(f"error: {stop.error}\n")
-        return stop.code
+        return fail(stop.error) if stop.error else stop.code
     except OpsError as error:
-        sys.stderr.write(f"error: {error.message}\n")
-        return 1
+        return fail(error.message, error.reason)
 
 
 class _Demonstration:

@@ -8,7 +8,7 @@ import atexit
 import gc
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from spritemesh import __version__
@@ -37,32 +37,16 @@ class Program(NamedTuple):
         """Run one command line (without the program's name) and return its exit code.
 
         argv: None takes the process's own, whose one command this then is. Never raises but for defects
-        of the interpreter: a failure is `error: <message>` as the last line of standard error and exit
-        code 1 (contract 0.5).
+        of the interpreter: a failure is `error: <message> [<reason code>]` as the last line of standard
+        error and exit code 1 (contract 0.5).
         """
         if argv is None:
             # A tenth of a short command is the collector looking through what imports have made.
             # A command that stays turns it on again (`long_lived`).
             gc.disable()
             atexit.register(gc.freeze)
-        try:
-            code = self._dispatch(sys.argv[1:] if argv is None else argv)
-            sys.stdout.flush()
-        except OpsError as error:
-            return fail(error.message)
-        except BrokenPipeError:
-            _abandon_output()
-            return EXIT_BROKEN_PIPE
-        except KeyboardInterrupt:
-            return EXIT_INTERRUPTED
-        except Exception as error:
-            if os.environ.get("SPRITEMESH_DEBUG") == "1":
-                import traceback
-
-                traceback.print_exc()
-            told = " ".join(f"{type(error).__name__}: {error}".split())
-            return fail(f"internal_error: {told} (SPRITEMESH_DEBUG=1 tells where)")
-        return code
+        words = sys.argv[1:] if argv is None else argv
+        return guarded(lambda: self._dispatch(words))
 
     def _dispatch(self, words: Sequence[str]) -> int:
         if not words:
@@ -118,19 +102,44 @@ class Program(NamedTuple):
         return f"unknown command: {name} ({hint})"
 
 
+def guarded(work: Callable[[], int]) -> int:
+    """The exit code of `work`; every failure of it becomes an error line and a code."""
+    try:
+        code = work()
+        sys.stdout.flush()
+    except OpsError as error:
+        return fail(error.message, error.reason)
+    except BrokenPipeError:
+        _abandon_output()
+        return EXIT_BROKEN_PIPE
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+    except OSError as error:
+        told = f"{error.strerror or type(error).__name__}: {error.filename or 'standard output'}"
+        return fail(told, "state_unwritable")
+    except Exception as error:
+        if os.environ.get("SPRITEMESH_DEBUG") == "1":
+            import traceback
+
+            traceback.print_exc()
+        told = " ".join(f"{type(error).__name__}: {error}".split())
+        return fail(f"{told}; SPRITEMESH_DEBUG=1 tells where", "internal_error")
+    return code
+
+
 def long_lived() -> None:
     """Say that this command stays: garbage is collected from now on."""
     gc.freeze()
     gc.enable()
 
 
-def fail(message: str) -> int:
+def fail(message: str, reason: str = "invalid_request") -> int:
     """Print what was written so far, then the error as the last line of standard error."""
     try:
         sys.stdout.flush()
     except OSError:
         _abandon_output()
-    sys.stderr.write(f"error: {message}\n")
+    sys.stderr.write(f"error: {message} [{reason}]\n")
     return 1
 
 

@@ -19,9 +19,8 @@ from typing import NamedTuple
 from sprite_agent.demo.script import Scenario
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh.commandline import Parser, Stop, digits, keep_empty, refused
-from spritemesh.errors import OpsError
 from spritemesh.ids import validate_loop_id
-from spritemesh.program import EXIT_BROKEN_PIPE, EXIT_INTERRUPTED, fail
+from spritemesh.program import fail, guarded
 
 _MAX_PACE_SECONDS = 3600.0
 
@@ -37,7 +36,8 @@ class _Command(NamedTuple):
 def main(argv: Sequence[str]) -> int:
     """`sprite-agent demo-loop`; argv lacks those two words. Returns the exit code, and raises nothing."""
     named = bool(argv) and argv[0] in _COMMANDS
-    return _guarded("sprite-agent demo-loop", list(argv) if named else ["run", *argv])
+    words = list(argv) if named else ["run", *argv]
+    return guarded(lambda: _dispatch("sprite-agent demo-loop", words[0], words[1:]))
 
 
 def runtime_main(argv: Sequence[str] | None = None) -> int:
@@ -47,32 +47,11 @@ def runtime_main(argv: Sequence[str] | None = None) -> int:
     """
     words = list(sys.argv[1:] if argv is None else argv)
     if words and words[0] in _COMMANDS:
-        return _guarded("superloop-demo", words)
+        return guarded(lambda: _dispatch("superloop-demo", words[0], words[1:]))
     if words and words[0] in {"-h", "--help"}:
         sys.stdout.write(f"usage: superloop-demo {{{','.join(_COMMANDS)}}} [flags]\n")
         return 0
     return fail(f"the first word must be one of {', '.join(_COMMANDS)}")
-
-
-def _guarded(program: str, words: list[str]) -> int:
-    """Run one command; every ending becomes an exit code, and no failure a traceback."""
-    try:
-        return _dispatch(program, words[0], words[1:])
-    except OpsError as error:
-        return fail(error.message)
-    except BrokenPipeError:
-        # Nobody reads any more; the interpreter's last flush must not complain a second time.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return EXIT_BROKEN_PIPE
-    except KeyboardInterrupt:
-        return EXIT_INTERRUPTED
-    except OSError as error:
-        return fail(f"{error.strerror or type(error).__name__}: {error.filename or 'write failed'}")
-    except Exception as error:
-        if os.environ.get("SPRITEMESH_DEBUG") == "1":
-            raise
-        told = " ".join(f"{type(error).__name__}: {error}".split())
-        return fail(f"internal_error: {told} (SPRITEMESH_DEBUG=1 tells where)")
 
 
 def _dispatch(program: str, name: str, words: list[str]) -> int:
@@ -84,9 +63,7 @@ def _dispatch(program: str, name: str, words: list[str]) -> int:
     except Stop as stop:
         sys.stdout.write(stop.out)
         return fail(stop.error or f"{words[-1]} takes a value") if stop.code else 0
-    code = command.run(args)
-    sys.stdout.flush()
-    return code
+    return command.run(args)
 
 
 def _configure_run(parser: Parser) -> None:

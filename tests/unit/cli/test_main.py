@@ -77,14 +77,14 @@ def test_every_command_has_usage(call: Call, name: str) -> None:
 
 def test_failure_is_the_last_line_of_standard_error(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     _failing(monkeypatch, OpsError("document_invalid", "first\nsecond"))
-    assert call("health") == (1, "", "error: first second\n")
+    assert call("health") == (1, "", "error: first second [document_invalid]\n")
 
 
 def test_defect_is_told_in_one_line_without_a_traceback(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
     _failing(monkeypatch, ZeroDivisionError("a\nb"))
     code, out, err = call("health")
     assert (code, out) == (1, "")
-    assert err.startswith("error: internal_error: ZeroDivisionError: a b")
+    assert err.startswith("error: ZeroDivisionError: a b") and err.rstrip().endswith("[internal_error]")
     assert err.count("\n") == 1
 
 
@@ -93,7 +93,7 @@ def test_defect_is_told_with_its_traceback_on_request(call: Call, monkeypatch: p
     monkeypatch.setenv("SPRITEMESH_DEBUG", "1")
     _, _, err = call("health")
     assert "Traceback" in err
-    assert err.splitlines()[-1].startswith("error: internal_error: ")
+    assert err.splitlines()[-1].endswith("[internal_error]")
 
 
 def test_interrupt_ends_quietly(call: Call, monkeypatch: pytest.MonkeyPatch) -> None:
