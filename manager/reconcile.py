@@ -125,7 +125,9 @@ def _ingest(store: LoopStore, transport: "Transport", request: Request) -> tuple
     step = "snapshot_unavailable"
     intake = _intake(known.cursor, request)
     try:
-        snapshot = transport.snapshot(settings.loop_id, trace_id=settings.trace_id)
+        snapshot = transport.snapshot(
+            settings.loop_id, trace_id=settings.trace_id, pass_invalid_lines=request.quarantine
+        )
         step = "events_unavailable"
         # v1 reads on from 0 over the service when the cursor cannot be read, and fails locally.
         if cursor_error is not None and settings.transport == LOCAL and not settings.from_start:

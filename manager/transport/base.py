@@ -16,8 +16,18 @@ class Transport(Protocol):
 
     name: str
 
-    def snapshot(self, loop_id: str, *, run_id: str = "", trace_id: str | None = None) -> pb.LoopRunSnapshot:
-        """What is true of the loop now."""
+    def snapshot(
+        self,
+        loop_id: str,
+        *,
+        run_id: str = "",
+        trace_id: str | None = None,
+        pass_invalid_lines: bool = False,
+    ) -> pb.LoopRunSnapshot:
+        """What is true of the loop now.
+
+        pass_invalid_lines: tell of the last line that is an event, instead of failing at one that is none.
+        """
         ...
 
     def events(

@@ -54,8 +54,20 @@ class GrpcTransport:
         self._channel = grpc.insecure_channel(endpoint.target, options=_OPTIONS)
         self._stub = sprite_pb2_grpc.SpriteServiceStub(self._channel)
 
-    def snapshot(self, loop_id: str, *, run_id: str = "", trace_id: str | None = None) -> pb.LoopRunSnapshot:
-        request = sprite_pb2.GetSnapshotRequest(loop_id=loop_id, run_id=run_id, trace_id=trace_id or "")
+    def snapshot(
+        self,
+        loop_id: str,
+        *,
+        run_id: str = "",
+        trace_id: str | None = None,
+        pass_invalid_lines: bool = False,
+    ) -> pb.LoopRunSnapshot:
+        request = sprite_pb2.GetSnapshotRequest(
+            loop_id=loop_id,
+            run_id=run_id,
+            trace_id=trace_id or "",
+            pass_invalid_lines=pass_invalid_lines,
+        )
         attempt = 1
         while True:
             try:

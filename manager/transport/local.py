@@ -18,8 +18,16 @@ class LocalTransport:
     def __init__(self, repo: str) -> None:
         self._repository = Repository(repo)
 
-    def snapshot(self, loop_id: str, *, run_id: str = "", trace_id: str | None = None) -> pb.LoopRunSnapshot:
-        return self._repository.loop(loop_id).snapshot(run_id=run_id, trace_id=trace_id)
+    def snapshot(
+        self,
+        loop_id: str,
+        *,
+        run_id: str = "",
+        trace_id: str | None = None,
+        pass_invalid_lines: bool = False,
+    ) -> pb.LoopRunSnapshot:
+        reader = self._repository.loop(loop_id)
+        return reader.snapshot(run_id=run_id, trace_id=trace_id, pass_invalid_lines=pass_invalid_lines)
 
     def events(
         self,

@@ -10,6 +10,7 @@ import os
 import stat
 import threading
 from bisect import bisect_right
+from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
 from spritemesh.errors import OpsError
@@ -23,6 +24,7 @@ _CHECKPOINT_BYTES = 4 * 1024 * 1024
 _MAX_CHECKPOINTS = 512
 # Compared when the file has grown: equal means appended to, else another file under the same name.
 _FINGERPRINT_BYTES = 4096
+_TAIL_BYTES = 16 * 1024
 _MAX_LAST_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -115,27 +117,30 @@ class LogIndex:
             self._check_is_current(head)
             return os.pread(self._file, size, offset)
 
-    def last_line(self, head: Head) -> tuple[int, bytes] | None:
-        """Number and bytes of the last line before `head` that is not blank; None when there is none.
+    def last_line(
+        self, head: Head, *, wanted: Callable[[bytes], object] = bytes.strip
+    ) -> tuple[int, bytes] | None:
+        """Number and bytes of the last line before `head` that is `wanted`; None when there is none.
 
+        wanted: truth for a line's bytes, without newline; by default every line that is not blank.
         Of a line longer than what is looked at only the last 4 MiB are returned: it is no event anyway.
         Raises OpsError `log_unavailable` when the log is another one by now.
         """
         with self._lock:
             self._check_is_current(head)
-            size = _SCAN_BYTES
+            size = _TAIL_BYTES
             while head.offset:
                 start = max(0, head.offset - size)
                 lines = os.pread(self._file, head.offset - start, start).split(b"\n")[:-1]
                 # The first piece lacks its beginning, unless the file starts there.
                 whole = lines if start == 0 else lines[1:]
                 for back, line in enumerate(reversed(whole)):
-                    if line.strip():
+                    if wanted(line):
                         return head.line - back, line
                 if start == 0:
                     break
                 if size >= _MAX_LAST_LINE_BYTES:
-                    return head.line - len(whole), lines[0]
+                    return (head.line - len(whole), lines[0]) if wanted(lines[0]) else None
                 size *= 4
             return None
 

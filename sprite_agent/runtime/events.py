@@ -127,6 +127,11 @@ def is_wordy(line: dict[str, JSON]) -> bool:
     return blanks > _MAX_EVENT_BYTES
 
 
+def is_event(line: bytes) -> bool:
+    """Whether a line, without its newline, is an event."""
+    return bool(line.strip()) and not fill_event(pb.LoopRunEvent(), 1, line)
+
+
 def text_field(value: JSON) -> str:
     """text(value) as a protobuf string can hold it: lone surrogates become U+FFFD."""
     result = text(value)

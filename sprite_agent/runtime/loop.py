@@ -5,6 +5,7 @@ import time
 from collections.abc import Callable
 
 from sprite_agent.runtime.eventlog import Head, LogIndex
+from sprite_agent.runtime.events import is_event
 from sprite_agent.runtime.feed import EventFeed, FeedOptions
 from sprite_agent.runtime.layout import loop_paths
 from sprite_agent.runtime.snapshot import LoopFiles, derive_snapshot, parse_last_event
@@ -48,10 +49,16 @@ class LoopReader:
         except OpsError as error:
             raise self._missing(error) from error
 
-    def snapshot(self, *, run_id: str = "", trace_id: str | None = None) -> pb.LoopRunSnapshot:
-        """The snapshot as of now (contract B). Raises OpsError naming the file at fault."""
+    def snapshot(
+        self, *, run_id: str = "", trace_id: str | None = None, pass_invalid_lines: bool = False
+    ) -> pb.LoopRunSnapshot:
+        """The snapshot as of now (contract B). Raises OpsError naming the file at fault.
+
+        pass_invalid_lines: tell of the last line that is an event, where v1 fails at a last line that is
+        none.
+        """
         # The head first: a snapshot may be newer than its place, never older.
-        return self._stamp(self._derive(self.head()), run_id, trace_id)
+        return self._stamp(self._derive(self.head(), pass_invalid_lines), run_id, trace_id)
 
     def snapshot_if_unchanged(
         self, *, run_id: str = "", trace_id: str | None = None
@@ -68,7 +75,7 @@ class LoopReader:
             self.log,
             pb.Source(repo_path=self.repo, loop_id=self.loop_id),
             options,
-            snapshot=lambda: self.snapshot(trace_id=options.trace_id),
+            snapshot=lambda: self.snapshot(trace_id=options.trace_id, pass_invalid_lines=True),
             boot_id=self._boot_id,
             clock=self._clock,
         )
@@ -84,11 +91,15 @@ class LoopReader:
             self._files.signature(paths.heartbeat),
         )
 
-    def _derive(self, head: Head) -> pb.LoopRunSnapshot:
+    def _derive(self, head: Head, pass_invalid_lines: bool) -> pb.LoopRunSnapshot:
         signature = self._signature(head)
         if self._derived is not None and self._derived[0] == signature:
             return self._derived[1]
-        event = parse_last_event(self.paths, self.log.last_line(head))
+        last = self.log.last_line(head)
+        passed = pass_invalid_lines and last is not None and not is_event(last[1])
+        if passed:
+            last = self.log.last_line(head, wanted=is_event)
+        event = parse_last_event(self.paths, last)
         files = LoopFiles(
             state=self._files.read(self.paths.state),
             active_run=self._files.read(self.paths.active_run),
@@ -103,7 +114,8 @@ class LoopReader:
                 "artifact_too_large",
                 f"the snapshot would exceed {_MAX_SNAPSHOT_BYTES} bytes; its largest file is {largest}",
             )
-        self._derived = (signature, derived)
+        if not passed:  # else the next caller may want the failure
+            self._derived = (signature, derived)
         return derived
 
     def _stamp(self, derived: pb.LoopRunSnapshot, run_id: str, trace_id: str | None) -> pb.LoopRunSnapshot:

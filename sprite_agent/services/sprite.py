@@ -69,7 +69,13 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
         trace_id = _trace_id(request.trace_id, context)
         snapshot = reader.snapshot_if_unchanged(run_id=request.run_id, trace_id=trace_id)
         if snapshot is None:
-            snapshot = await self._run(lambda: reader.snapshot(run_id=request.run_id, trace_id=trace_id))
+            snapshot = await self._run(
+                lambda: reader.snapshot(
+                    run_id=request.run_id,
+                    trace_id=trace_id,
+                    pass_invalid_lines=request.pass_invalid_lines,
+                )
+            )
         return sprite_pb2.GetSnapshotResponse(snapshot=snapshot)
 
     async def WatchEvents(

@@ -136,7 +136,14 @@ class ScriptedTransport:
         self.asked: list[pb.LogPosition | None] = []
         self.closed = False
 
-    def snapshot(self, loop_id: str, *, run_id: str = "", trace_id: str | None = None) -> pb.LoopRunSnapshot:
+    def snapshot(
+        self,
+        loop_id: str,
+        *,
+        run_id: str = "",
+        trace_id: str | None = None,
+        pass_invalid_lines: bool = False,
+    ) -> pb.LoopRunSnapshot:
         snapshot = next(self._snapshots)
         if isinstance(snapshot, Exception):
             raise snapshot

@@ -597,3 +597,16 @@ def test_unreadable_cursor_over_the_service_reads_from_the_beginning(tmp_path: P
     outcome = run_scripted(tmp_path, transport, service=True)
     assert (outcome.failure_code, transport.asked) == ("", [None])
     assert outcome.reconcile_row["damagedDocuments"] == ["cursor.json"]
+
+
+def test_quarantine_passes_a_bad_last_line_at_once(desk: Desk) -> None:
+    """The loop is shown with its last event, though v1 refuses a snapshot of such a log."""
+    desk.append("{broken\n")
+    assert desk.run()[0] == 1
+    code, state = desk.run("--on-invalid-line", "quarantine")
+    assert code == 0
+    assert state["projection"]["lastEventName"] == "role_end"
+    assert state["cursor"] == {"eventLineOffset": 4, "eventLineCount": 4}
+    assert [row["line"] for row in desk.rows("telemetry/quarantine.jsonl")] == [4]
+    assert desk.run("--on-invalid-line", "quarantine")[0] == 0
+    assert len(desk.rows("telemetry/quarantine.jsonl")) == 1

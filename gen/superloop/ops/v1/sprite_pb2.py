@@ -27,7 +27,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from superloop.ops.v1 import envelope_pb2 as superloop_dot_ops_dot_v1_dot_envelope__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsuperloop/ops/v1/sprite.proto\x12\x10superloop.ops.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fsuperloop/ops/v1/envelope.proto\"9\n\x10ListLoopsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x11ListLoopsResponse\x12,\n\x05loops\x18\x01 \x03(\x0b\x32\x1d.superloop.ops.v1.LoopSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"s\n\x0bLoopSummary\x12\x0f\n\x07loop_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\'\n\x04head\x18\x03 \x01(\x0b\x32\x19.superloop.ops.v1.LogHead\x12\x1a\n\x12unavailable_reason\x18\x04 \x01(\t\"g\n\x07LogHead\x12/\n\x08position\x18\x01 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x17\n\x0ftorn_tail_bytes\x18\x03 \x01(\x04\"G\n\x12GetSnapshotRequest\x12\x0f\n\x07loop_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x10\n\x08trace_id\x18\x03 \x01(\t\"J\n\x13GetSnapshotResponse\x12\x33\n\x08snapshot\x18\x01 \x01(\x0b\x32!.superloop.ops.v1.LoopRunSnapshot\"\xbf\x01\n\x12WatchEventsRequest\x12\x0f\n\x07loop_id\x18\x01 \x01(\t\x12,\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\nmax_events\x18\x04 \x01(\x04\x12\x34\n\x11\x62ookmark_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"\x9d\x03\n\x13WatchEventsResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.superloop.ops.v1.OpenedH\x00\x12-\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1c.superloop.ops.v1.EventBatchH\x00\x12.\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x1a.superloop.ops.v1.BookmarkH\x00\x12/\n\tlog_reset\x18\x04 \x01(\x0b\x32\x1a.superloop.ops.v1.LogResetH\x00\x12\x35\n\x0cinvalid_line\x18\x05 \x01(\x0b\x32\x1d.superloop.ops.v1.InvalidLineH\x00\x12,\n\x07goodbye\x18\x06 \x01(\x0b\x32\x19.superloop.ops.v1.GoodbyeH\x00\x12\'\n\x04head\x18\x1e \x01(\x0b\x32\x19.superloop.ops.v1.LogHead\x12+\n\x07sent_at\x18\x1f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07payloadJ\x04\x08\x07\x10\x1e\"\xce\x01\n\x06Opened\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x12\n\nmax_events\x18\x05 \x01(\x04\x12\x34\n\x11\x62ookmark_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x05start\x18\x07 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\"\x8a\x01\n\x08\x42ookmark\x12/\n\x08position\x18\x01 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\x12\x33\n\x08snapshot\x18\x02 \x01(\x0b\x32!.superloop.ops.v1.LoopRunSnapshot\x12\x18\n\x10snapshot_problem\x18\x03 \x01(\t\"\x93\x02\n\x08LogReset\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.superloop.ops.v1.LogReset.Reason\x12\x30\n\trequested\x18\x02 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\x12-\n\x06resume\x18\x03 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\"s\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_REPLACED\x10\x01\x12\x14\n\x10REASON_REWRITTEN\x10\x02\x12\x14\n\x10REASON_TRUNCATED\x10\x03\x12\x10\n\x0cREASON_AHEAD\x10\x04\"_\n\x0bInvalidLine\x12\x0c\n\x04line\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06prefix\x18\x05 \x01(\t\"I\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12.\n\x0bretry_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"V\n\x16WatchHeartbeatsRequest\x12\x0f\n\x07loop_id\x18\x01 \x01(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"I\n\x17WatchHeartbeatsResponse\x12.\n\theartbeat\x18\x01 \x01(\x0b\x32\x1b.superloop.ops.v1.Heartbeat\"\xaa\x02\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12+\n\x07sent_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x10granted_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x05\x61gent\x18\x05 \x01(\x0b\x32\x1c.superloop.ops.v1.AgentFacts\x12\x31\n\x07runtime\x18\x06 \x01(\x0b\x32 .superloop.ops.v1.RuntimeProcess\x12\x0f\n\x07loop_id\x18\x07 \x01(\t\x12\'\n\x04head\x18\x08 \x01(\x0b\x32\x19.superloop.ops.v1.LogHead\"\xdf\x01\n\nAgentFacts\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trss_bytes\x18\x04 \x01(\x04\x12+\n\x08\x63pu_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0e\x65vent_loop_lag\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\"\xbc\x01\n\x0eRuntimeProcess\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\r\n\x05\x61live\x18\x02 \x01(\x08\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trss_bytes\x18\x04 \x01(\x04\x12+\n\x08\x63pu_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07loop_id\x18\x06 \x01(\t\x12\r\n\x05stage\x18\x07 \x01(\t2\x89\x03\n\rSpriteService\x12T\n\tListLoops\x12\".superloop.ops.v1.ListLoopsRequest\x1a#.superloop.ops.v1.ListLoopsResponse\x12Z\n\x0bGetSnapshot\x12$.superloop.ops.v1.GetSnapshotRequest\x1a%.superloop.ops.v1.GetSnapshotResponse\x12\\\n\x0bWatchEvents\x12$.superloop.ops.v1.WatchEventsRequest\x1a%.superloop.ops.v1.WatchEventsResponse0\x01\x12h\n\x0fWatchHeartbeats\x12(.superloop.ops.v1.WatchHeartbeatsRequest\x1a).superloop.ops.v1.WatchHeartbeatsResponse0\x01\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1dsuperloop/ops/v1/sprite.proto\x12\x10superloop.ops.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1fsuperloop/ops/v1/envelope.proto\"9\n\x10ListLoopsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\"Z\n\x11ListLoopsResponse\x12,\n\x05loops\x18\x01 \x03(\x0b\x32\x1d.superloop.ops.v1.LoopSummary\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"s\n\x0bLoopSummary\x12\x0f\n\x07loop_id\x18\x01 \x01(\t\x12\x0e\n\x06status\x18\x02 \x01(\t\x12\'\n\x04head\x18\x03 \x01(\x0b\x32\x19.superloop.ops.v1.LogHead\x12\x1a\n\x12unavailable_reason\x18\x04 \x01(\t\"g\n\x07LogHead\x12/\n\x08position\x18\x01 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x17\n\x0ftorn_tail_bytes\x18\x03 \x01(\x04\"c\n\x12GetSnapshotRequest\x12\x0f\n\x07loop_id\x18\x01 \x01(\t\x12\x0e\n\x06run_id\x18\x02 \x01(\t\x12\x10\n\x08trace_id\x18\x03 \x01(\t\x12\x1a\n\x12pass_invalid_lines\x18\x04 \x01(\x08\"J\n\x13GetSnapshotResponse\x12\x33\n\x08snapshot\x18\x01 \x01(\x0b\x32!.superloop.ops.v1.LoopRunSnapshot\"\xbf\x01\n\x12WatchEventsRequest\x12\x0f\n\x07loop_id\x18\x01 \x01(\t\x12,\n\x05\x61\x66ter\x18\x02 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\x12\x0e\n\x06\x66ollow\x18\x03 \x01(\x08\x12\x12\n\nmax_events\x18\x04 \x01(\x04\x12\x34\n\x11\x62ookmark_interval\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08trace_id\x18\x06 \x01(\t\"\x9d\x03\n\x13WatchEventsResponse\x12*\n\x06opened\x18\x01 \x01(\x0b\x32\x18.superloop.ops.v1.OpenedH\x00\x12-\n\x05\x62\x61tch\x18\x02 \x01(\x0b\x32\x1c.superloop.ops.v1.EventBatchH\x00\x12.\n\x08\x62ookmark\x18\x03 \x01(\x0b\x32\x1a.superloop.ops.v1.BookmarkH\x00\x12/\n\tlog_reset\x18\x04 \x01(\x0b\x32\x1a.superloop.ops.v1.LogResetH\x00\x12\x35\n\x0cinvalid_line\x18\x05 \x01(\x0b\x32\x1d.superloop.ops.v1.InvalidLineH\x00\x12,\n\x07goodbye\x18\x06 \x01(\x0b\x32\x19.superloop.ops.v1.GoodbyeH\x00\x12\'\n\x04head\x18\x1e \x01(\x0b\x32\x19.superloop.ops.v1.LogHead\x12+\n\x07sent_at\x18\x1f \x01(\x0b\x32\x1a.google.protobuf.TimestampB\t\n\x07payloadJ\x04\x08\x07\x10\x1e\"\xce\x01\n\x06Opened\x12\x15\n\ragent_version\x18\x01 \x01(\t\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12\x14\n\x0c\x63\x61pabilities\x18\x03 \x03(\t\x12\x0e\n\x06\x66ollow\x18\x04 \x01(\x08\x12\x12\n\nmax_events\x18\x05 \x01(\x04\x12\x34\n\x11\x62ookmark_interval\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12,\n\x05start\x18\x07 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\"\x8a\x01\n\x08\x42ookmark\x12/\n\x08position\x18\x01 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\x12\x33\n\x08snapshot\x18\x02 \x01(\x0b\x32!.superloop.ops.v1.LoopRunSnapshot\x12\x18\n\x10snapshot_problem\x18\x03 \x01(\t\"\x93\x02\n\x08LogReset\x12\x31\n\x06reason\x18\x01 \x01(\x0e\x32!.superloop.ops.v1.LogReset.Reason\x12\x30\n\trequested\x18\x02 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\x12-\n\x06resume\x18\x03 \x01(\x0b\x32\x1d.superloop.ops.v1.LogPosition\"s\n\x06Reason\x12\x16\n\x12REASON_UNSPECIFIED\x10\x00\x12\x13\n\x0fREASON_REPLACED\x10\x01\x12\x14\n\x10REASON_REWRITTEN\x10\x02\x12\x14\n\x10REASON_TRUNCATED\x10\x03\x12\x10\n\x0cREASON_AHEAD\x10\x04\"_\n\x0bInvalidLine\x12\x0c\n\x04line\x18\x01 \x01(\x04\x12\x12\n\nsize_bytes\x18\x02 \x01(\x04\x12\x0e\n\x06sha256\x18\x03 \x01(\x0c\x12\x0e\n\x06reason\x18\x04 \x01(\t\x12\x0e\n\x06prefix\x18\x05 \x01(\t\"I\n\x07Goodbye\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12.\n\x0bretry_after\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"V\n\x16WatchHeartbeatsRequest\x12\x0f\n\x07loop_id\x18\x01 \x01(\t\x12+\n\x08interval\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"I\n\x17WatchHeartbeatsResponse\x12.\n\theartbeat\x18\x01 \x01(\x0b\x32\x1b.superloop.ops.v1.Heartbeat\"\xaa\x02\n\tHeartbeat\x12\x10\n\x08sequence\x18\x01 \x01(\x04\x12\x0f\n\x07\x62oot_id\x18\x02 \x01(\t\x12+\n\x07sent_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x33\n\x10granted_interval\x18\x04 \x01(\x0b\x32\x19.google.protobuf.Duration\x12+\n\x05\x61gent\x18\x05 \x01(\x0b\x32\x1c.superloop.ops.v1.AgentFacts\x12\x31\n\x07runtime\x18\x06 \x01(\x0b\x32 .superloop.ops.v1.RuntimeProcess\x12\x0f\n\x07loop_id\x18\x07 \x01(\t\x12\'\n\x04head\x18\x08 \x01(\x0b\x32\x19.superloop.ops.v1.LogHead\"\xdf\x01\n\nAgentFacts\x12\x0f\n\x07version\x18\x01 \x01(\t\x12\x0b\n\x03pid\x18\x02 \x01(\x03\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trss_bytes\x18\x04 \x01(\x04\x12+\n\x08\x63pu_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x31\n\x0e\x65vent_loop_lag\x18\x06 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x10\n\x08\x64raining\x18\x07 \x01(\x08\"\xbc\x01\n\x0eRuntimeProcess\x12\x0b\n\x03pid\x18\x01 \x01(\x03\x12\r\n\x05\x61live\x18\x02 \x01(\x08\x12.\n\nstarted_at\x18\x03 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x11\n\trss_bytes\x18\x04 \x01(\x04\x12+\n\x08\x63pu_time\x18\x05 \x01(\x0b\x32\x19.google.protobuf.Duration\x12\x0f\n\x07loop_id\x18\x06 \x01(\t\x12\r\n\x05stage\x18\x07 \x01(\t2\x89\x03\n\rSpriteService\x12T\n\tListLoops\x12\".superloop.ops.v1.ListLoopsRequest\x1a#.superloop.ops.v1.ListLoopsResponse\x12Z\n\x0bGetSnapshot\x12$.superloop.ops.v1.GetSnapshotRequest\x1a%.superloop.ops.v1.GetSnapshotResponse\x12\\\n\x0bWatchEvents\x12$.superloop.ops.v1.WatchEventsRequest\x1a%.superloop.ops.v1.WatchEventsResponse0\x01\x12h\n\x0fWatchHeartbeats\x12(.superloop.ops.v1.WatchHeartbeatsRequest\x1a).superloop.ops.v1.WatchHeartbeatsResponse0\x01\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -43,35 +43,35 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_LOGHEAD']._serialized_start=417
   _globals['_LOGHEAD']._serialized_end=520
   _globals['_GETSNAPSHOTREQUEST']._serialized_start=522
-  _globals['_GETSNAPSHOTREQUEST']._serialized_end=593
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=595
-  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=669
-  _globals['_WATCHEVENTSREQUEST']._serialized_start=672
-  _globals['_WATCHEVENTSREQUEST']._serialized_end=863
-  _globals['_WATCHEVENTSRESPONSE']._serialized_start=866
-  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1279
-  _globals['_OPENED']._serialized_start=1282
-  _globals['_OPENED']._serialized_end=1488
-  _globals['_BOOKMARK']._serialized_start=1491
-  _globals['_BOOKMARK']._serialized_end=1629
-  _globals['_LOGRESET']._serialized_start=1632
-  _globals['_LOGRESET']._serialized_end=1907
-  _globals['_LOGRESET_REASON']._serialized_start=1792
-  _globals['_LOGRESET_REASON']._serialized_end=1907
-  _globals['_INVALIDLINE']._serialized_start=1909
-  _globals['_INVALIDLINE']._serialized_end=2004
-  _globals['_GOODBYE']._serialized_start=2006
-  _globals['_GOODBYE']._serialized_end=2079
-  _globals['_WATCHHEARTBEATSREQUEST']._serialized_start=2081
-  _globals['_WATCHHEARTBEATSREQUEST']._serialized_end=2167
-  _globals['_WATCHHEARTBEATSRESPONSE']._serialized_start=2169
-  _globals['_WATCHHEARTBEATSRESPONSE']._serialized_end=2242
-  _globals['_HEARTBEAT']._serialized_start=2245
-  _globals['_HEARTBEAT']._serialized_end=2543
-  _globals['_AGENTFACTS']._serialized_start=2546
-  _globals['_AGENTFACTS']._serialized_end=2769
-  _globals['_RUNTIMEPROCESS']._serialized_start=2772
-  _globals['_RUNTIMEPROCESS']._serialized_end=2960
-  _globals['_SPRITESERVICE']._serialized_start=2963
-  _globals['_SPRITESERVICE']._serialized_end=3356
+  _globals['_GETSNAPSHOTREQUEST']._serialized_end=621
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_start=623
+  _globals['_GETSNAPSHOTRESPONSE']._serialized_end=697
+  _globals['_WATCHEVENTSREQUEST']._serialized_start=700
+  _globals['_WATCHEVENTSREQUEST']._serialized_end=891
+  _globals['_WATCHEVENTSRESPONSE']._serialized_start=894
+  _globals['_WATCHEVENTSRESPONSE']._serialized_end=1307
+  _globals['_OPENED']._serialized_start=1310
+  _globals['_OPENED']._serialized_end=1516
+  _globals['_BOOKMARK']._serialized_start=1519
+  _globals['_BOOKMARK']._serialized_end=1657
+  _globals['_LOGRESET']._serialized_start=1660
+  _globals['_LOGRESET']._serialized_end=1935
+  _globals['_LOGRESET_REASON']._serialized_start=1820
+  _globals['_LOGRESET_REASON']._serialized_end=1935
+  _globals['_INVALIDLINE']._serialized_start=1937
+  _globals['_INVALIDLINE']._serialized_end=2032
+  _globals['_GOODBYE']._serialized_start=2034
+  _globals['_GOODBYE']._serialized_end=2107
+  _globals['_WATCHHEARTBEATSREQUEST']._serialized_start=2109
+  _globals['_WATCHHEARTBEATSREQUEST']._serialized_end=2195
+  _globals['_WATCHHEARTBEATSRESPONSE']._serialized_start=2197
+  _globals['_WATCHHEARTBEATSRESPONSE']._serialized_end=2270
+  _globals['_HEARTBEAT']._serialized_start=2273
+  _globals['_HEARTBEAT']._serialized_end=2571
+  _globals['_AGENTFACTS']._serialized_start=2574
+  _globals['_AGENTFACTS']._serialized_end=2797
+  _globals['_RUNTIMEPROCESS']._serialized_start=2800
+  _globals['_RUNTIMEPROCESS']._serialized_end=2988
+  _globals['_SPRITESERVICE']._serialized_start=2991
+  _globals['_SPRITESERVICE']._serialized_end=3384
 # @@protoc_insertion_point(module_scope)

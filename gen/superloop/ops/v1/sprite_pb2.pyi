@@ -153,22 +153,28 @@ class GetSnapshotRequest(_message.Message):
     LOOP_ID_FIELD_NUMBER: _builtins.int
     RUN_ID_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    PASS_INVALID_LINES_FIELD_NUMBER: _builtins.int
     loop_id: _builtins.str
     """Loop id; refused when it could leave its directory."""
     run_id: _builtins.str
     """Overrides `run.runId`, as v1 `--run-id`. Empty: derived."""
     trace_id: _builtins.str
     """Becomes the snapshot's `traceId`, at most 128 characters. Empty: metadata, or else null."""
+    pass_invalid_lines: _builtins.bool
+    """False: fail when the last line is no event, as v1 does. True: tell of the last line that is one, so
+    that a bad line which was recorded elsewhere does not hide the loop.
+    """
     def __init__(
         self,
         *,
         loop_id: _builtins.str = ...,
         run_id: _builtins.str = ...,
         trace_id: _builtins.str = ...,
+        pass_invalid_lines: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["loop_id", b"loop_id", "run_id", b"run_id", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["loop_id", b"loop_id", "pass_invalid_lines", b"pass_invalid_lines", "run_id", b"run_id", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -385,7 +391,7 @@ class Bookmark(_message.Message):
 
     @_builtins.property
     def snapshot(self) -> _envelope_pb2.LoopRunSnapshot:
-        """Snapshot that holds at that place. Absent: unchanged since the last one sent on this stream, or the
+        """Snapshot that holds at that place, as with `pass_invalid_lines`. Absent: unchanged since the last one sent on this stream, or the
         place is not the end of the log, or the state files cannot be read (then see `snapshot_problem`).
         """
 
