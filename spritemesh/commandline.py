@@ -6,13 +6,11 @@ the first thing to say. So `Parser` keeps what argparse knows about flags and wa
 """
 
 import argparse
-import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
 from spritemesh.errors import OpsError
 
-_DIGITS = re.compile(r"[0-9]+\Z", re.ASCII)
 # Counts and seconds end up in 64 bit fields of the wire.
 _LARGEST = 2**63 - 1
 _USAGE_COLUMNS = 100
@@ -102,7 +100,7 @@ def refused(flag: str, problem: str) -> OpsError:
 
 def digits(text: str) -> int:
     """Type of flags that take digits only (contract K)."""
-    if not _DIGITS.match(text):
+    if not (text.isascii() and text.isdigit()):
         raise ValueError("takes digits only")
     # int() of a very long text is slow or refused; its length tells enough.
     if len(text) > 4000 or int(text) > _LARGEST:

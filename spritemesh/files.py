@@ -183,7 +183,8 @@ def _write_all(handle: int, data: bytes, size: int) -> None:
         while written < len(data):
             written += os.write(handle, data[written:])
     except OSError:
-        os.ftruncate(handle, size)
+        with suppress(OSError):
+            os.ftruncate(handle, size)
         raise
 
 

@@ -6,9 +6,10 @@ from datetime import datetime
 
 _FORM = "%Y-%m-%dT%H:%M:%SZ"
 _DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}"
-_STRICT = re.compile(_DATE_TIME.replace("Tt", "T") + r"Z\Z")
+# Compiled at first use.
+_STRICT = _DATE_TIME.replace("Tt", "T") + r"Z\Z"
 # fromisoformat takes more than RFC 3339: week dates, times without colons, seconds that are left out.
-_RFC3339 = re.compile(_DATE_TIME + r"(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})\Z")
+_RFC3339 = _DATE_TIME + r"(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
 _SECONDS = slice(17, 19)
 
 
@@ -19,7 +20,7 @@ def format_utc(epoch_seconds: float) -> str:
 
 def parse_strict(text: str) -> int | None:
     """Whole epoch seconds of YYYY-MM-DDTHH:MM:SSZ; None for every other form."""
-    parsed = parse_rfc3339(text) if _STRICT.match(text) else None
+    parsed = parse_rfc3339(text) if re.match(_STRICT, text) else None
     return None if parsed is None else int(parsed)
 
 
@@ -29,7 +30,7 @@ def parse_rfc3339(text: object) -> float | None:
     Fractions, numeric offsets and lower-case `t` and `z` count (L13), and so does a leap second, as the
     second after it. A time without an offset does not: it says nothing sure.
     """
-    if not isinstance(text, str) or not _RFC3339.match(text):
+    if not isinstance(text, str) or not re.match(_RFC3339, text):
         return None
     leap = text[_SECONDS] == "60"
     if leap:

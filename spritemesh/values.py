@@ -13,8 +13,8 @@ import msgspec
 from spritemesh import jsontext
 from spritemesh.jsontext import JSON
 
-_NUMBER = re.compile(r"[ \t\r\n]*(-?)0*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)[ \t\r\n]*\Z", re.ASCII)
-_DIGITS = re.compile(r"[0-9]+\Z", re.ASCII)
+# Compiled at first use, which most commands never come to.
+_NUMBER = r"[ \t\r\n]*(-?)0*([0-9]+(?:\.[0-9]+)?(?:[eE][+-]?[0-9]+)?)[ \t\r\n]*\Z"
 
 
 def get(value: JSON, *path: str) -> JSON:
@@ -54,7 +54,7 @@ def num(value: JSON) -> int | float:
     if isinstance(value, int | float):
         return value
     if isinstance(value, str):
-        match = _NUMBER.match(value)
+        match = re.match(_NUMBER, value)
         if match:
             # The spelling is valid JSON, and what it says beyond int and double is not lost here either.
             number: int | float = jsontext.parse(match[1] + match[2])
@@ -75,7 +75,11 @@ def drop(members: Mapping[str, JSON]) -> dict[str, JSON]:
 def digits(value: JSON) -> int | None:
     """The number that text(value) spells when it is digits only; None otherwise."""
     spelled = text(value)
-    return int(spelled) if _DIGITS.match(spelled) and len(spelled) < jsontext.MAX_INT_DIGITS else None
+    return (
+        int(spelled)
+        if spelled.isascii() and spelled.isdigit() and len(spelled) < jsontext.MAX_INT_DIGITS
+        else None
+    )
 
 
 def whole(value: JSON) -> int | None:
