@@ -133,6 +133,7 @@ def _ingest(store: LoopStore, transport: "Transport", request: Request) -> tuple
         if cursor_error is not None and settings.transport == LOCAL and not settings.from_start:
             raise cursor_error
         _drain(transport, intake, settings)
+        last_event = intake.last_event  # parses what a peer sent, so it may fail, too
     except OpsError as error:
         return known, Arrived(
             snapshot=snapshot,
@@ -145,7 +146,7 @@ def _ingest(store: LoopStore, transport: "Transport", request: Request) -> tuple
     return known, Arrived(
         # The stream's own snapshot, when it sent one, holds exactly where the events end.
         snapshot=snapshot if intake.snapshot is None else intake.snapshot,
-        last_event=intake.last_event,
+        last_event=last_event,
         values=tuple(intake.values),
         offset=intake.offset,
         place=intake.place,
