@@ -6,13 +6,14 @@ walk this feed, so what they say is the same by construction.
 """
 
 import hashlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from itertools import islice
 from typing import NamedTuple
 
 from google.protobuf.duration_pb2 import Duration
 
 from sprite_agent.runtime.eventlog import Head, LogIndex, Place
-from sprite_agent.runtime.events import MAX_LINE_BYTES, fill_event
+from sprite_agent.runtime.events import MAX_LINE_BYTES, fill_events
 from spritemesh import __version__
 from spritemesh.errors import OpsError
 from spritemesh.times import format_utc
@@ -27,7 +28,6 @@ _READ_BYTES = 256 * 1024
 _PREFIX_BYTES = 256
 # Messages of one read, roughly: a log of nothing but short invalid lines would make a hundred thousand.
 _READ_MESSAGES = 256
-_BLANK = b" \t\r\v\f"
 
 _Reason = sprite_pb2.LogReset.Reason
 
@@ -67,6 +67,7 @@ class EventFeed:
         self._offset = 0
         self._hasher = hashlib.sha256()
         self._sent = 0
+        self._told_line = 0  # the last invalid line that was told of
         self._sent_snapshot: bytes | None = None
         self._head = _NO_HEAD
         # Set when max_events have been sent: nothing more will come.
@@ -106,9 +107,12 @@ class EventFeed:
 
         A call reads about 256 KiB. Raises OpsError of LogIndex; the feed can be read on afterwards.
         """
+        return list(islice(self.messages(), _READ_MESSAGES))
+
+    def messages(self) -> Iterator[sprite_pb2.WatchEventsResponse]:
+        """As read, but each message is made when it is asked for. It may be left half way."""
         if self.finished:
-            return []
-        messages: list[sprite_pb2.WatchEventsResponse] = []
+            return
         behind = self._offset < self._head.offset
         # What another reader of this log has noticed counts too, so the head is taken over in any case.
         head = (self._log.refresh_if_idle() if behind else None) or self._log.refresh()
@@ -118,11 +122,9 @@ class EventFeed:
             reached = self.position
             place, misfit = self._find(head, reached)
             self._head = head
-            messages.extend(self._go_to(place, misfit, reached))
-        available = self._head.offset - self._offset
-        if available > 0:
-            self._read_lines(messages, min(available, _READ_BYTES))
-        return messages
+            yield from self._go_to(place, misfit, reached)
+        if self._offset < self._head.offset:
+            yield from self._read_block()
 
     def may_be_behind(self) -> bool:
         """Whether the log has changed since this feed looked; costs a stat."""
@@ -193,6 +195,7 @@ class EventFeed:
         self._line, self._offset, self._hasher = place.line, place.offset, place.hasher
         if misfit is None:
             return []
+        self._told_line = 0
         message = self._message()
         message.log_reset.reason = misfit
         message.log_reset.requested.CopyFrom(wanted)
@@ -201,58 +204,49 @@ class EventFeed:
 
     # --- lines --------------------------------------------------------------------------------------
 
-    def _read_lines(self, messages: list[sprite_pb2.WatchEventsResponse], size: int) -> None:
-        data = self._log.read(self._head, self._offset, size)
-        end = data.rfind(b"\n") + 1
-        if not end:
-            data = self._log.read(self._head, self._offset, MAX_LINE_BYTES + 1)
-            end = data.find(b"\n") + 1
-            if not end:
-                self._skip_long_line(messages)
-                return
-        view = memoryview(data)
-        done = 0  # bytes of `data` that earlier batches cover
+    def _read_block(self) -> Iterator[sprite_pb2.WatchEventsResponse]:
+        """Messages of the next 256 KiB or so; each is made when it is asked for."""
+        available = self._head.offset - self._offset
+        data = self._log.read(self._head, self._offset, min(available, _READ_BYTES))
+        is_last = len(data) == available
         position = 0
-        first_line = number = self._line + 1
-        message, batch = self._new_batch(first_line)
-        add = batch.events.add
-        count = 0
-        limit = self.options.max_events or -1
-        for line in data[: end - 1].split(b"\n"):
-            reason = ""
-            if line[:1] == b"{" or line.strip(_BLANK):
-                reason = fill_event(add(), number, line)
-                if reason:
-                    del batch.events[-1]
-                    if number > first_line:
-                        self._close_batch(messages, message, number - 1, view[done:position])
-                        done = position
-                        first_line = number
-                    message, batch = self._new_batch(first_line)
-                    add = batch.events.add
-                    count = 0
-                    messages.append(self._invalid_line(number, line, reason))
-                    if len(messages) >= _READ_MESSAGES:
-                        end = position + len(line) + 1
-                        self._close_batch(messages, message, number, view[done:end])
-                        return
-                else:
-                    count += 1
-                    self._sent += 1
-            position += len(line) + 1
-            if count == BATCH_EVENTS or position - done >= BATCH_BYTES or self._sent == limit:
-                self._close_batch(messages, message, number, view[done:position])
-                done = position
-                count = 0
-                first_line = number + 1
-                if self._sent == limit:
-                    self.finished = True
-                    return
-                message, batch = self._new_batch(first_line)
-                add = batch.events.add
-            number += 1
-        if number > first_line:
-            self._close_batch(messages, message, number - 1, view[done:position])
+        while position < len(data) and not self.finished:
+            if position and not is_last and len(data) - position < BATCH_BYTES:
+                return  # a batch cut short here would be small: the next block begins with it
+            end = data.rfind(b"\n", position, position + BATCH_BYTES) + 1
+            if not end:
+                end = data.find(b"\n", position) + 1
+            if not end:
+                if position == 0:
+                    yield from self._read_long_line()
+                return
+            most = BATCH_EVENTS
+            if self.options.max_events:
+                most = min(most, self.options.max_events - self._sent)
+            lines = data[position : end - 1].split(b"\n", most)
+            if len(lines) > most:
+                end -= len(lines.pop()) + 1
+            yield from self._read_lines(lines, memoryview(data)[position:end])
+            position = end
+
+    def _read_lines(self, lines: list[bytes], data: memoryview) -> Iterator[sprite_pb2.WatchEventsResponse]:
+        """A batch of `lines`, and one more from each line on that is no event. data: their bytes on disk."""
+        told = 0  # 1: the batch begins with an invalid line that has been told of
+        while lines:
+            first = self._line + 1
+            message, batch = self._new_batch(first)
+            taken, reason = fill_events(batch.events, first + told, lines[told:] if told else lines)
+            taken += told
+            if taken:
+                size = len(data) if taken == len(lines) else sum(map(len, lines[:taken])) + taken
+                self._sent += len(batch.events)
+                self.finished = self._sent == self.options.max_events != 0
+                yield self._close_batch(message, first + taken - 1, data[:size])
+                lines, data = lines[taken:], data[size:]
+            told = 1 if reason else 0
+            if reason and self._line + 1 > self._told_line:
+                self._told_line = self._line + 1
+                yield self._invalid_line(self._told_line, lines[0], reason)
 
     def _new_batch(self, first_line: int) -> tuple[sprite_pb2.WatchEventsResponse, pb.EventBatch]:
         message = self._message()
@@ -266,18 +260,14 @@ class EventFeed:
         return message, batch
 
     def _close_batch(
-        self,
-        messages: list[sprite_pb2.WatchEventsResponse],
-        message: sprite_pb2.WatchEventsResponse,
-        last_line: int,
-        lines: memoryview,
-    ) -> None:
+        self, message: sprite_pb2.WatchEventsResponse, last_line: int, lines: memoryview
+    ) -> sprite_pb2.WatchEventsResponse:
         self._hasher.update(lines)
         self._offset += len(lines)
         self._line = last_line
         message.batch.last_line = last_line
         message.batch.end_digest = self._hasher.digest()
-        messages.append(message)
+        return message
 
     def _invalid_line(self, number: int, line: bytes, reason: str) -> sprite_pb2.WatchEventsResponse:
         return self._invalid(number, len(line), hashlib.sha256(line).digest(), reason, line[:_PREFIX_BYTES])
@@ -297,8 +287,13 @@ class EventFeed:
         )
         return message
 
-    def _skip_long_line(self, messages: list[sprite_pb2.WatchEventsResponse]) -> None:
-        """Pass a line over the limit without ever holding it whole."""
+    def _read_long_line(self) -> Iterator[sprite_pb2.WatchEventsResponse]:
+        """A line that is longer than a block; one over the limit is passed without ever holding it whole."""
+        data = self._log.read(self._head, self._offset, MAX_LINE_BYTES + 1)
+        end = data.find(b"\n") + 1
+        if end:
+            yield from self._read_lines([data[: end - 1]], memoryview(data)[:end])
+            return
         number = self._line + 1
         offset = self._offset
         digest = hashlib.sha256()
@@ -317,10 +312,12 @@ class EventFeed:
             if end:
                 break
         size = offset - self._offset - 1
-        messages.append(self._invalid(number, size, digest.digest(), "line_too_long", prefix))
+        if number > self._told_line:
+            self._told_line = number
+            yield self._invalid(number, size, digest.digest(), "line_too_long", prefix)
         message, _ = self._new_batch(number)
         self._offset, self._hasher = offset, hasher
-        self._close_batch(messages, message, number, memoryview(b""))
+        yield self._close_batch(message, number, memoryview(b""))
 
     # --- messages -----------------------------------------------------------------------------------
 

@@ -97,17 +97,7 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
         with self._drain.stream(), self._hub.subscribe(_directories(reader)) as changes:
             for message in await self._run(lambda: feed.open(after)):
                 yield message
-            messages = await self._run(feed.read)
-            while messages and not self._drain.started:
-                # The next lines are read while these are on their way.
-                following = asyncio.ensure_future(self._run(feed.read))
-                try:
-                    for message in messages:
-                        yield message
-                    messages = await following
-                finally:
-                    following.cancel()
-            for message in messages:
+            async for message in self._catch_up(feed):
                 yield message
             if options.follow and not feed.finished:
                 async for message in self._follow(reader, feed, changes):
@@ -139,6 +129,24 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
                 await self._until_due(interval, _liveness(heartbeat))
 
     # --- following ----------------------------------------------------------------------------------
+
+    async def _catch_up(self, feed: EventFeed) -> AsyncIterator[sprite_pb2.WatchEventsResponse]:
+        """What the log holds by now, until the agent drains.
+
+        A batch takes half a millisecond to make, less than a thread costs under Python's lock; what may take
+        longer, a log that must be indexed first, is left to a thread.
+        """
+        count = -1
+        while count and not self._drain.started:
+            count = 0
+            if feed.may_be_behind():
+                for message in await self._run(feed.read):
+                    count += 1
+                    yield message
+            else:
+                for message in feed.messages():
+                    count += 1
+                    yield message
 
     async def _follow(
         self, reader: LoopReader, feed: EventFeed, changes: Subscription
