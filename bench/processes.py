@@ -1,0 +1,117 @@
+"""The processes that a benchmark starts, and what they cost."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from typing import IO, Any, NamedTuple
+
+import psutil
+
+TOKEN = "bench-token"
+METADATA = (("authorization", f"Bearer {TOKEN}"),)
+_READY_SECONDS = 60.0
+_STOP_SECONDS = 20.0
+_ENV = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "ERROR"}
+PYTHON = sys.executable
+
+
+class Server(NamedTuple):
+    """A running server. target: as gRPC takes it."""
+
+    pid: int
+    target: str
+
+    def cpu_seconds(self) -> float:
+        """Processor time that the process has used, user and system."""
+        times = psutil.Process(self.pid).cpu_times()
+        return times.user + times.system
+
+
+class Usage(NamedTuple):
+    """What one whole process took, seconds. cpu: user and system."""
+
+    wall: float
+    cpu: float
+
+
+def script(name: str) -> str:
+    """Path of an installed console script."""
+    return os.path.join(os.path.dirname(PYTHON), name)
+
+
+@contextmanager
+def agent(repo: str) -> Iterator[Server]:
+    """A real `sprite-agent serve` on a free port."""
+    with server(
+        [script("sprite-agent"), "serve", "--repo", repo, "--grpc", "127.0.0.1:0", "--token", TOKEN]
+    ) as found:
+        yield found
+
+
+@contextmanager
+def server(argv: Sequence[str]) -> Iterator[Server]:
+    """A server that tells its address in the first line of standard output, as the agent does."""
+    with subprocess.Popen(argv, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=_ENV) as process:
+        assert process.stdout is not None
+        try:
+            line = process.stdout.readline()
+            if not line:
+                raise RuntimeError(f"{argv[:4]} did not start:\n{_error_text(process)}")
+            yield Server(process.pid, json.loads(line)["grpc"])
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+class Helper:
+    """A client in its own process, which answers with lines of JSON."""
+
+    def __init__(self, *arguments: str) -> None:
+        argv = [PYTHON, "-m", *arguments]
+        self._process = subprocess.Popen(argv, stdout=subprocess.PIPE, env=_ENV)
+        assert self._process.stdout is not None
+        self._out: IO[bytes] = self._process.stdout
+
+    def answer(self) -> dict[str, Any]:
+        """Its next line. Raises RuntimeError when it ended without one."""
+        line = self._out.readline()
+        if not line:
+            raise RuntimeError(f"a client process ended with {self._process.wait()}")
+        found: dict[str, Any] = json.loads(line)
+        return found
+
+    def __enter__(self) -> "Helper":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._process.poll() is None:
+            self._process.terminate()
+        self._process.wait(_STOP_SECONDS)
+        self._out.close()
+
+
+def run_whole(argv: Sequence[str], out: str = os.devnull) -> Usage:
+    """Run a program to its end, from before its start until it is gone. Raises RuntimeError when it fails.
+
+    out: file that takes its standard output.
+    """
+    actions = [(os.POSIX_SPAWN_OPEN, 1, out, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o600)]
+    before = time.perf_counter()
+    pid = os.posix_spawn(argv[0], list(argv), _ENV, file_actions=actions)
+    _, status, usage = os.wait4(pid, 0)
+    wall = time.perf_counter() - before
+    if status:
+        raise RuntimeError(f"{' '.join(argv)} ended with {os.waitstatus_to_exitcode(status)}")
+    return Usage(wall, usage.ru_utime + usage.ru_stime)
+
+
+def _error_text(process: "subprocess.Popen[bytes]") -> str:
+    assert process.stderr is not None
+    return process.stderr.read().decode("utf-8", "replace")
