@@ -79,7 +79,7 @@ class Address(NamedTuple):
 
 def parse_address(text: str, *, field: str) -> Address:
     """HOST:PORT, [V6]:PORT or unix:///path. Raises OpsError `invalid_request` naming the flag."""
-    if text.startswith("unix:"):
+    if text.startswith("unix:///") and text != "unix:///":
         return Address(text, "", is_loopback=True)
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")

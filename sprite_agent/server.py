@@ -5,6 +5,7 @@ import logging
 import os
 import resource
 import signal
+import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -78,9 +79,9 @@ async def serve(settings: ServeSettings, ready: Callable[[str], None]) -> None:
         served = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
         add_reflection(served, server)
         bound = _bind(server, settings.address)
-        await server.start()
         for name in ("", *served, V1_NAME, V1ALPHA_NAME):
             await health.set(name, SERVING)
+        await server.start()
         stop = _handle_signals()
         async with asyncio.TaskGroup() as tasks:
             background = [
@@ -112,6 +113,8 @@ async def _drain(server: grpc.aio.Server, health: DrainingHealthServicer, drain:
 
 def _bind(server: grpc.aio.Server, address: Address) -> str:
     """Listen; the address with its real port."""
+    if _is_answered(address):
+        raise OpsError("address_unavailable", f"another process listens on {address.target}", field="--grpc")
     try:
         port = server.add_insecure_port(address.target)
     except RuntimeError as error:
@@ -119,6 +122,21 @@ def _bind(server: grpc.aio.Server, address: Address) -> str:
     if address.target.startswith("unix:"):
         return address.target
     return f"{address.target.rpartition(':')[0]}:{port}"
+
+
+def _is_answered(address: Address) -> bool:
+    """Whether a process listens on this Unix socket: gRPC would take the path away from it unasked."""
+    if not address.target.startswith("unix:"):
+        return False
+    with socket.socket(socket.AF_UNIX) as probe:
+        probe.settimeout(1)
+        try:
+            probe.connect(address.target.removeprefix("unix://"))
+        except TimeoutError:
+            return True  # it is there, and busy
+        except OSError:
+            return False
+    return True
 
 
 def _handle_signals() -> asyncio.Event:

@@ -11,36 +11,30 @@ SERVING = health_pb2.HealthCheckResponse.SERVING
 
 
 class DrainingHealthServicer(health_aio.HealthServicer):
-    """As the stock servicer; but a Watch would hold the server's whole grace, so a drain ends it."""
+    """As the stock servicer; but a Watch would hold the server's whole grace, so a drain ends it.
+
+    Statuses are set before calls are taken and change only when the agent drains, which `drained` tells
+    after the stock servicer has been told to shut down.
+    """
 
     def __init__(self, drained: asyncio.Event) -> None:
         super().__init__()
         self._drained = drained
 
-    async def Watch(  # type: ignore[override]  # the stubs miss that it is a generator
-        self, request: health_pb2.HealthCheckRequest, context: Any
+    async def Watch(  # type: ignore[override]  # the stock one writes to the context, this one yields
+        self,
+        request: health_pb2.HealthCheckRequest,
+        context: Any,
     ) -> AsyncIterator[health_pb2.HealthCheckResponse]:
-        """The status of a service whenever it changes, NOT_SERVING last."""
-        statuses: Any = super().Watch(request, context)
-        end = asyncio.ensure_future(self._drained.wait())
-        following: asyncio.Future[health_pb2.HealthCheckResponse] | None = None
-        last: health_pb2.HealthCheckResponse | None = None
-        try:
-            while True:
-                if following is None:
-                    following = asyncio.ensure_future(anext(statuses))
-                await asyncio.wait({following, end}, return_when=asyncio.FIRST_COMPLETED)
-                if following.done():
-                    last = following.result()
-                    following = None
-                    yield last
-                    continue
-                if last is None or last.status == SERVING:
-                    yield health_pb2.HealthCheckResponse(status=health_pb2.HealthCheckResponse.NOT_SERVING)
-                return
-        finally:
-            end.cancel()
-            if following is not None:
-                following.cancel()
-                await asyncio.gather(following, return_exceptions=True)
-            await statuses.aclose()
+        """The status of a service now, and again when the agent drains."""
+        response = self._response(request.service)
+        yield response
+        await self._drained.wait()
+        last = self._response(request.service)
+        if last != response:
+            yield last
+
+    def _response(self, service: str) -> health_pb2.HealthCheckResponse:
+        statuses = self._server_status  # type: ignore[attr-defined]  # the stubs leave it out
+        status = statuses.get(service, health_pb2.HealthCheckResponse.SERVICE_UNKNOWN)
+        return health_pb2.HealthCheckResponse(status=status)

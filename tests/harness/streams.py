@@ -2,6 +2,7 @@
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from typing import Any, Protocol
 
 import grpc
 
@@ -10,6 +11,20 @@ from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
 from tests.harness.agents import BEARER, CALL_SECONDS, Message
 
 Reset = sprite_pb2.LogReset
+
+
+class EventStream(Protocol):
+    """An open call of WatchEvents."""
+
+    def __iter__(self) -> Iterator[Message]: ...
+
+    def __next__(self) -> Message: ...
+
+    def cancel(self) -> bool: ...
+
+    def is_active(self) -> bool: ...
+
+    def code(self) -> grpc.StatusCode: ...
 
 
 def kinds(messages: Iterable[Message]) -> list[str]:
@@ -64,11 +79,35 @@ def check_stream(messages: list[Message], data: bytes, start: int = 0) -> None:
 
 
 def watch(
-    stub: sprite_pb2_grpc.SpriteServiceStub, loop_id: str, seconds: float = CALL_SECONDS, **members: object
-) -> "grpc.CallIterator[Message]":
+    stub: sprite_pb2_grpc.SpriteServiceStub, loop_id: str, seconds: float = CALL_SECONDS, **members: Any
+) -> EventStream:
     """Open a stream; the call ends with DEADLINE_EXCEEDED after `seconds`."""
-    request = sprite_pb2.WatchEventsRequest(loop_id=loop_id, **members)  # type: ignore[arg-type]
+    request = sprite_pb2.WatchEventsRequest(loop_id=loop_id, **members)
     return stub.WatchEvents(request, metadata=BEARER, timeout=seconds)
+
+
+def raw_call(channel: grpc.Channel, method: str, *, stream: bool = False) -> Any:
+    """A call of a method by its path, which sends and receives bytes as they are."""
+    return channel.unary_stream(method) if stream else channel.unary_unary(method)
+
+
+class StalledReader:
+    """A stream of the loop alpha whose reader takes the first message, and then stands still.
+
+    Like a manager it has a small window, so that the agent soon has to stand still, too.
+    """
+
+    def __init__(self, address: str, *, follow: bool = False) -> None:
+        options = (("grpc.use_local_subchannel_pool", 1), ("grpc.http2.bdp_probe", 0))
+        self.channel = grpc.insecure_channel(address, options=options)
+        request = sprite_pb2.WatchEventsRequest(loop_id="alpha", follow=follow)
+        method = raw_call(self.channel, "/superloop.ops.v1.SpriteService/WatchEvents", stream=True)
+        self.call = method(request.SerializeToString(), metadata=BEARER)
+        next(self.call)
+
+    def close(self) -> None:
+        self.call.cancel()
+        self.channel.close()
 
 
 def until(stream: Iterator[Message], *wanted: str) -> list[Message]:
@@ -89,6 +128,17 @@ def until_line(stream: Iterator[Message], line: int) -> list[Message]:
         if message.batch.last_line >= line:
             return found
     raise AssertionError(f"the stream ended before line {line}: {kinds(found)}")
+
+
+def until_end_of(stream: Iterator[Message], data: bytes) -> list[Message]:
+    """Messages up to the batch that ends where a log with this content does."""
+    digest = place(data).digest
+    found = []
+    for message in stream:
+        found.append(message)
+        if message.batch.end_digest == digest:
+            return found
+    raise AssertionError(f"the stream ended before the log did: {kinds(found)}")
 
 
 def _split(data: bytes) -> list[bytes]:

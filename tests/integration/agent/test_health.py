@@ -1,0 +1,81 @@
+"""The standard services: health without a token, and reflection of both versions with one."""
+
+from typing import Any
+
+import grpc
+import pytest
+from google.protobuf import descriptor_pb2
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+
+from superloop.ops.v1 import sprite_pb2_grpc
+from tests.harness.agents import BEARER, CALL_SECONDS
+from tests.harness.refusals import refusal
+
+Stub = sprite_pb2_grpc.SpriteServiceStub
+SPRITE = "superloop.ops.v1.SpriteService"
+V1 = "grpc.reflection.v1.ServerReflection"
+V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
+SERVED = [SPRITE, "grpc.health.v1.Health", V1, V1ALPHA]
+Request = reflection_pb2.ServerReflectionRequest
+
+
+@pytest.mark.parametrize("service", ["", *SERVED])
+def test_health_is_told_per_service_and_without_a_token(channel: grpc.Channel, service: str) -> None:
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service=service)
+    assert health.Check(request, timeout=CALL_SECONDS).status == health_pb2.HealthCheckResponse.SERVING
+    watching = health.Watch(request, timeout=CALL_SECONDS)
+    assert next(watching).status == health_pb2.HealthCheckResponse.SERVING
+    watching.cancel()
+
+
+def test_health_of_an_unknown_service_is_not_found(channel: grpc.Channel) -> None:
+    health: Any = health_pb2_grpc.HealthStub(channel)
+    request = health_pb2.HealthCheckRequest(service="superloop.ops.v1.NoSuchService")
+    with pytest.raises(grpc.RpcError) as caught:
+        health.Check(request, timeout=CALL_SECONDS)
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+    watching = health.Watch(request, timeout=CALL_SECONDS)
+    assert next(watching).status == health_pb2.HealthCheckResponse.SERVICE_UNKNOWN
+    watching.cancel()
+
+
+def ask(
+    channel: grpc.Channel, service: str, request: Request, metadata: tuple[tuple[str, str], ...] = BEARER
+) -> reflection_pb2.ServerReflectionResponse:
+    call = channel.stream_stream(
+        f"/{service}/ServerReflectionInfo",
+        request_serializer=Request.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+    return next(call(iter([request]), metadata=metadata, timeout=CALL_SECONDS))
+
+
+@pytest.mark.parametrize("service", [V1, V1ALPHA])
+def test_reflection_lists_every_service(channel: grpc.Channel, service: str) -> None:
+    response = ask(channel, service, Request(list_services=""))
+    assert sorted(found.name for found in response.list_services_response.service) == sorted(SERVED)
+
+
+@pytest.mark.parametrize("service", [V1, V1ALPHA])
+def test_reflection_describes_the_contract(channel: grpc.Channel, service: str) -> None:
+    response = ask(channel, service, Request(file_containing_symbol=SPRITE))
+    files = [
+        descriptor_pb2.FileDescriptorProto.FromString(data)
+        for data in response.file_descriptor_response.file_descriptor_proto
+    ]
+    methods = [method.name for file in files for found in file.service for method in found.method]
+    assert {"ListLoops", "GetSnapshot", "WatchEvents", "WatchHeartbeats"} <= set(methods)
+
+
+@pytest.mark.parametrize("symbol", SERVED)
+def test_reflection_describes_whatever_it_lists(channel: grpc.Channel, symbol: str) -> None:
+    response = ask(channel, V1, Request(file_containing_symbol=symbol))
+    assert not response.HasField("error_response")
+
+
+@pytest.mark.parametrize("service", [V1, V1ALPHA])
+def test_reflection_needs_the_token(channel: grpc.Channel, service: str) -> None:
+    found = refusal(lambda: ask(channel, service, Request(list_services=""), metadata=()))
+    assert (found.code, found.reason) == (grpc.StatusCode.UNAUTHENTICATED, "token_missing")

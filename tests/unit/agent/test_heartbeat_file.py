@@ -1,0 +1,122 @@
+"""heartbeat.v1.json: kept for a loop whose process lives, and never over another's file."""
+
+import json
+import os
+import subprocess
+import sys
+from typing import Any
+
+import psutil
+import pytest
+
+from sprite_agent.heartbeat import (
+    WRITER,
+    HeartbeatFile,
+    HeartbeatSource,
+    LagProbe,
+    grant_interval,
+)
+from sprite_agent.runtime.repository import Repository
+from tests.harness.loops import LoopFiles, Repo
+
+LONG_AGO = psutil.Process().create_time() - 3600
+
+
+@pytest.fixture
+def heartbeats(repo: Repo) -> HeartbeatFile:
+    repository = Repository(str(repo.root), boot_id="b" * 32)
+    return HeartbeatFile(HeartbeatSource(repository, LagProbe()), 2.5)
+
+
+def document(loop: LoopFiles) -> dict[str, Any]:
+    found = json.loads(loop.heartbeat.read_text())
+    assert isinstance(found, dict)
+    return found
+
+
+def test_running_loop_gets_a_marked_heartbeat(repo: Repo, loop: LoopFiles, heartbeats: HeartbeatFile) -> None:
+    repo.running(os.getpid(), loop.loop_id)
+    assert heartbeats.write_once()
+    found = document(loop)
+    assert (found["writer"], found["loop_id"], found["stage"]) == (WRITER, "alpha", "loop_start")
+    assert (found["boot_id"], found["sequence"], found["interval_seconds"]) == ("b" * 32, 1, 2.5)
+    assert found["process"]["pid"] == os.getpid()
+    assert found["timestamp"].endswith("Z")
+    assert heartbeats.write_once()
+    assert document(loop)["sequence"] == 2
+    assert sorted(path.name for path in loop.directory.iterdir()) == ["events.jsonl", "heartbeat.v1.json"]
+
+
+def test_own_file_of_an_earlier_start_is_taken_over(
+    repo: Repo, loop: LoopFiles, heartbeats: HeartbeatFile
+) -> None:
+    loop.put("heartbeat.v1.json", {"writer": WRITER, "boot_id": "other"})
+    repo.running(os.getpid(), loop.loop_id)
+    assert heartbeats.write_once()
+    assert document(loop)["boot_id"] == "b" * 32
+
+
+@pytest.mark.parametrize(
+    "content", ["{}", '{"writer":"someone"}', '{"timestamp":"2026-02-22T03:45:00Z"}', "[]", "{half", ""]
+)
+def test_file_of_somebody_else_is_never_touched(
+    repo: Repo, loop: LoopFiles, heartbeats: HeartbeatFile, content: str
+) -> None:
+    loop.heartbeat.write_text(content)
+    before = loop.heartbeat.stat()
+    repo.running(os.getpid(), loop.loop_id)
+    assert not heartbeats.write_once()
+    after = loop.heartbeat.stat()
+    assert (after.st_ino, after.st_mtime_ns) == (before.st_ino, before.st_mtime_ns)
+    assert loop.heartbeat.read_text() == content
+
+
+@pytest.mark.parametrize("kind", ["link", "dangling link", "pipe", "directory"])
+def test_what_is_no_plain_file_is_left_alone(
+    repo: Repo, loop: LoopFiles, heartbeats: HeartbeatFile, kind: str
+) -> None:
+    if kind == "link":
+        (loop.directory / "real").write_text(json.dumps({"writer": WRITER}))
+        loop.heartbeat.symlink_to("real")
+    elif kind == "dangling link":
+        loop.heartbeat.symlink_to("nowhere")
+    elif kind == "pipe":
+        os.mkfifo(loop.heartbeat)
+    else:
+        loop.heartbeat.mkdir()
+    before = loop.heartbeat.lstat()
+    repo.running(os.getpid(), loop.loop_id)
+    assert not heartbeats.write_once()
+    assert loop.heartbeat.lstat().st_ino == before.st_ino
+
+
+def test_nothing_is_written_where_nothing_runs(
+    repo: Repo, loop: LoopFiles, heartbeats: HeartbeatFile
+) -> None:
+    assert not heartbeats.write_once()
+    ended = subprocess.Popen([sys.executable, "-c", ""])
+    ended.wait()
+    repo.running(ended.pid, loop.loop_id)
+    assert not heartbeats.write_once()
+    repo.running(os.getpid(), None)
+    assert not heartbeats.write_once()
+    repo.running(os.getpid(), "../alpha")
+    assert not heartbeats.write_once()
+    repo.running(os.getpid(), loop.loop_id)
+    active = repo.root / ".superloop" / "active-run.json"
+    os.utime(active, (LONG_AGO, LONG_AGO))
+    assert not heartbeats.write_once()
+    assert not loop.heartbeat.exists()
+
+
+def test_no_directory_is_made_for_a_loop_that_has_none(repo: Repo, heartbeats: HeartbeatFile) -> None:
+    repo.running(os.getpid(), "ghost")
+    assert not heartbeats.write_once()
+    assert not (repo.root / ".superloop" / "loops" / "ghost").exists()
+
+
+@pytest.mark.parametrize(
+    ("wanted", "granted"), [(None, 5.0), (0.0, 0.25), (0.1, 0.25), (0.25, 0.25), (7.5, 7.5), (3600.0, 60.0)]
+)
+def test_interval_is_granted_within_bounds(wanted: float | None, granted: float) -> None:
+    assert grant_interval(wanted) == granted

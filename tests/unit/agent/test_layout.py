@@ -1,0 +1,69 @@
+"""Paths of a loop, and which loops there are."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+from sprite_agent.runtime.layout import list_loop_ids, loop_paths, resolve_repo
+from sprite_agent.runtime.repository import Repository
+from spritemesh.errors import OpsError
+from tests.harness.loops import Repo
+
+
+def test_paths_are_relative_to_the_repository() -> None:
+    paths = loop_paths("über 1")
+    assert paths.events == ".superloop/loops/über 1/events.jsonl"
+    assert paths.state == ".superloop/state.json"
+    assert not any(os.path.isabs(path) for path in paths)
+
+
+@pytest.mark.parametrize(
+    "loop_id", ["", ".", "..", "a/b", "../x", "a\\b", "a\0", "a\n", "x" * 256, "é" * 128]
+)
+def test_id_that_could_leave_its_directory_makes_no_path(loop_id: str) -> None:
+    with pytest.raises(OpsError) as caught:
+        loop_paths(loop_id)
+    assert caught.value.reason == "invalid_loop_id"
+
+
+def test_repository_keeps_links_in_its_path(tmp_path: Path) -> None:
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    assert resolve_repo(str(tmp_path / "link")) == str(tmp_path / "link")
+
+
+@pytest.mark.parametrize("name", ["missing", "file", "nul\0"])
+def test_repository_must_be_a_directory(tmp_path: Path, name: str) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(OpsError) as caught:
+        resolve_repo(str(tmp_path / name))
+    assert caught.value.reason == "repo_not_found"
+
+
+def test_loops_are_the_directories_in_order(repo: Repo) -> None:
+    for loop_id in ("b", "a c", "é", "B"):
+        repo.loop(loop_id)
+    (repo.root / ".superloop" / "loops" / "file").write_text("")
+    assert list_loop_ids(str(repo.root)) == ["B", "a c", "b", "é"]
+
+
+def test_name_that_no_message_can_hold_is_left_out(repo: Repo) -> None:
+    repo.loop("good")
+    os.mkdir(os.fsencode(repo.root) + b"/.superloop/loops/bad\xff")
+    assert list_loop_ids(str(repo.root)) == ["good"]
+
+
+def test_repository_where_nothing_ever_ran_has_no_loops(tmp_path: Path) -> None:
+    assert list_loop_ids(str(tmp_path)) == []
+
+
+def test_readers_are_shared_and_bounded(repo: Repo) -> None:
+    repository = Repository(str(repo.root))
+    first = repository.loop("a0")
+    assert repository.loop("a0") is first
+    for number in range(1, 200):
+        repository.loop(f"a{number}")
+    assert len(repository._readers) <= 128
+    assert repository.loop("a0") is not first
+    repository.close()

@@ -1,0 +1,175 @@
+"""Tokens and addresses."""
+
+from pathlib import Path
+
+import pytest
+
+from sprite_agent.security import TokenCheck, check_exposure, parse_address, read_token
+from spritemesh.errors import OpsError
+
+
+def refusal(*metadata: tuple[str, str | bytes], token: str = "right") -> str | None:
+    error = TokenCheck(token).refusal(metadata)
+    return None if error is None else error.reason
+
+
+@pytest.mark.parametrize(
+    "metadata",
+    [
+        ("authorization", "Bearer right"),
+        ("authorization", "bearer right"),
+        ("authorization", " Bearer   right "),
+        ("x-ops-token", "right"),
+        ("x-ops-token", " right "),
+    ],
+)
+def test_right_token_is_let_in_by_either_header(metadata: tuple[str, str]) -> None:
+    assert refusal(metadata) is None
+
+
+@pytest.mark.parametrize(
+    ("metadata", "reason"),
+    [
+        (("authorization", "Bearer wrong"), "token_wrong"),
+        (("authorization", "Bearer"), "token_wrong"),
+        (("authorization", "Bearer "), "token_wrong"),
+        (("authorization", "Basic right"), "token_missing"),
+        (("authorization", "right"), "token_missing"),
+        (("authorization", ""), "token_missing"),
+        (("x-ops-token", ""), "token_wrong"),
+        (("x-ops-token", "righ"), "token_wrong"),
+        (("x-ops-token", "rightt"), "token_wrong"),
+        (("x-ops-token", "Right"), "token_wrong"),
+        (("x-ops-token", "r\u00efght"), "token_wrong"),
+        (("x-ops-token", b"\xff"), "token_wrong"),
+        (("x-other", "right"), "token_missing"),
+    ],
+)
+def test_anything_else_is_refused(metadata: tuple[str, str | bytes], reason: str) -> None:
+    assert refusal(metadata) == reason
+
+
+def test_one_right_token_among_several_is_enough() -> None:
+    assert refusal(("authorization", "Bearer wrong"), ("x-ops-token", "right")) is None
+    assert refusal(("x-ops-token", "right"), ("x-ops-token", "wrong")) is None
+
+
+def test_no_metadata_is_a_missing_token() -> None:
+    assert refusal() == "token_missing"
+
+
+def test_agent_without_token_lets_everybody_in() -> None:
+    assert TokenCheck("").is_open
+    assert refusal(token="") is None
+    assert refusal(("authorization", "Bearer x"), token="") is None
+
+
+def test_refusal_never_repeats_a_token() -> None:
+    error = TokenCheck("right-secret").refusal([("x-ops-token", "wrong-secret")])
+    assert error is not None
+    assert "secret" not in error.message
+
+
+def test_token_comes_from_flag_then_file_then_environment(tmp_path: Path) -> None:
+    file = tmp_path / "token"
+    file.write_text("of-the-file\n")
+    assert read_token("of-the-flag", str(file), "of-the-environment") == "of-the-flag"
+    assert read_token(None, str(file), "of-the-environment") == "of-the-file"
+    assert read_token(None, None, " of-the-environment\n") == "of-the-environment"
+    assert read_token(None, None, None) == read_token(None, None, "") == ""
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b" \n\t", b"two words", b"\xff", b"caf\xc3\xa9", b"a\x7f", b"x" * 5000]
+)
+def test_token_file_without_a_usable_token_is_refused_by_flag(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "token"
+    file.write_bytes(content)
+    with pytest.raises(OpsError) as caught:
+        read_token(None, str(file), None)
+    assert (caught.value.reason, caught.value.field) == ("invalid_request", "--token-file")
+
+
+@pytest.mark.parametrize("name", ["missing", "."])
+def test_token_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str) -> None:
+    with pytest.raises(OpsError) as caught:
+        read_token(None, str(tmp_path / name), "of-the-environment")
+    assert str(tmp_path / name) in caught.value.message
+
+
+@pytest.mark.parametrize("token", ["", "  ", "a b", "é"])
+def test_unusable_token_of_the_flag_is_refused(token: str) -> None:
+    with pytest.raises(OpsError) as caught:
+        read_token(token, None, "of-the-environment")
+    assert caught.value.field == "--token"
+
+
+@pytest.mark.parametrize(
+    ("text", "target", "is_loopback"),
+    [
+        ("127.0.0.1:0", "127.0.0.1:0", True),
+        ("127.8.9.1:80", "127.8.9.1:80", True),
+        ("localhost:50551", "localhost:50551", True),
+        ("[::1]:1", "[::1]:1", True),
+        ("0.0.0.0:1", "0.0.0.0:1", False),
+        ("[::]:1", "[::]:1", False),
+        ("10.0.0.1:1", "10.0.0.1:1", False),
+        ("localhost.example:1", "localhost.example:1", False),
+        ("unix:///run/agent.sock", "unix:///run/agent.sock", True),
+    ],
+)
+def test_addresses_are_read(text: str, target: str, is_loopback: bool) -> None:
+    address = parse_address(text, field="--grpc")
+    assert (address.target, address.is_loopback) == (target, is_loopback)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "",
+        "localhost",
+        ":80",
+        "host:",
+        "host:x",
+        "host:-1",
+        "host:65536",
+        "host:１",
+        "[::1]",
+        "unix:",
+        "unix:x",
+        "unix:///",
+    ],
+)
+def test_text_that_is_no_address_is_refused_by_flag(text: str) -> None:
+    with pytest.raises(OpsError) as caught:
+        parse_address(text, field="--grpc")
+    assert (caught.value.reason, caught.value.field) == ("invalid_request", "--grpc")
+
+
+@pytest.mark.parametrize(
+    ("address", "token", "allowed", "reason"),
+    [
+        ("127.0.0.1:0", "t", False, None),
+        ("0.0.0.0:0", "t", False, None),
+        ("127.0.0.1:0", "", True, None),
+        ("unix:///x", "", True, None),
+        ("127.0.0.1:0", "", False, "token_not_configured"),
+        ("0.0.0.0:0", "", False, "token_not_configured"),
+        ("0.0.0.0:0", "", True, "insecure_bind_refused"),
+        ("example.org:1", "", True, "insecure_bind_refused"),
+    ],
+)
+def test_nobody_is_served_openly_by_accident(
+    address: str, token: str, allowed: bool, reason: str | None
+) -> None:
+    def check() -> None:
+        check_exposure(
+            parse_address(address, field="--grpc"), token, allow_unauthenticated=allowed, field="--grpc"
+        )
+
+    if reason is None:
+        check()
+        return
+    with pytest.raises(OpsError) as caught:
+        check()
+    assert caught.value.reason == reason
