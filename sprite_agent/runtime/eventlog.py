@@ -67,6 +67,9 @@ class LogIndex:
         self._head: Head
         self._forget()
 
+    def __del__(self) -> None:
+        self._close_file()
+
     def close(self) -> None:
         """Release the file; the index may be used again and will read it anew."""
         with self._lock:

@@ -30,7 +30,8 @@ class Repository:
                 reader = LoopReader(self.path, loop_id, boot_id=self.boot_id, clock=self._clock)
                 self._readers[loop_id] = reader
                 if len(self._readers) > _MAX_READERS:
-                    self._readers.popitem(last=False)[1].close()
+                    # Streams may still read through it: it is closed when the last of them ends.
+                    self._readers.popitem(last=False)
             self._readers.move_to_end(loop_id)
             return reader
 

@@ -67,3 +67,15 @@ def test_readers_are_shared_and_bounded(repo: Repo) -> None:
     assert len(repository._readers) <= 128
     assert repository.loop("a0") is not first
     repository.close()
+
+
+def test_log_that_is_still_read_outlives_its_place_in_the_cache(repo: Repo) -> None:
+    """A stream goes on through the reader that it has, however many loops are asked for meanwhile."""
+    repo.loop("busy", b"{}\n")
+    repository = Repository(str(repo.root))
+    reader = repository.loop("busy")
+    head = reader.head()
+    for number in range(200):
+        repository.loop(f"other-{number}")
+    assert repository.loop("busy") is not reader
+    assert reader.log.read(head, 0, head.size)
