@@ -15,7 +15,7 @@ PROGRAM = Program(
     {
         "serve": Command("sprite_agent.commands.serve", "serve a repository's loops over gRPC"),
         "demo-loop": Command(
-            "sprite_agent.commands.demo_loop",
+            "sprite_agent.demo.cli",
             "play a runtime that writes a loop, to look at and to test with",
         ),
     },
