@@ -25,7 +25,7 @@ from sprite_agent.runtime.layout import resolve_repo
 from spritemesh.commandline import Parser, Stop
 from spritemesh.errors import OpsError
 from spritemesh.ids import validate_loop_id
-from spritemesh.program import fail
+from spritemesh.program import fail, guarded
 from spritemesh.values import get
 
 _PASS_SECONDS = 2.0
@@ -48,14 +48,16 @@ def main(argv: Sequence[str] | None = None) -> int:
     parser.add_argument("--repo", metavar="DIR", help="a real repository instead of a demo loop")
     parser.add_argument("--loop", metavar="ID", help="the loop in it (default: the only one)")
     parser.add_argument("--duration", type=_seconds, metavar="SECONDS", help="end after so long")
-    try:
-        args = parser.read(sys.argv[1:] if argv is None else argv)
+
+    def work() -> int:
+        try:
+            args = parser.read(sys.argv[1:] if argv is None else argv)
+        except Stop as stop:
+            sys.stdout.write(stop.out)
+            return fail(stop.error) if stop.error else stop.code
         return _Demonstration(args).run()
-    except Stop as stop:
-        sys.stdout.write(stop.out)
-        return fail(stop.error) if stop.error else stop.code
-    except OpsError as error:
-        return fail(error.message, error.reason)
+
+    return guarded(work)
 
 
 class _Demonstration:
@@ -83,7 +85,7 @@ class _Demonstration:
                 signal.signal(number, signal.SIG_IGN)
             self._stop_children()
             if heartbeat and not kept_heartbeat:
-                _remove(heartbeat)
+                _remove_heartbeat(heartbeat)
             shutil.rmtree(self._work, ignore_errors=True)
         if self._duration is None:
             return 0
@@ -247,6 +249,11 @@ def _choose_loop(repo: str | None, loop: str | None) -> str:
 
 def _copy_lines(stream: IO[str]) -> None:
     """Pass a child's lines on; on a terminal each stays on one line of it."""
+    with suppress(OSError):
+        _copy(stream)
+
+
+def _copy(stream: IO[str]) -> None:
     for line in stream:
         width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
         sys.stdout.write(f"{line.rstrip()[:width]}\n")
@@ -267,9 +274,13 @@ def _seconds(text: str) -> float:
     return seconds
 
 
-def _remove(path: str) -> None:
-    with suppress(OSError):
-        os.unlink(path)
+def _remove_heartbeat(path: str) -> None:
+    """Remove the heartbeat that our agent kept, and nobody else's."""
+    from sprite_agent.heartbeat import WRITER
+
+    with suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
+        if get(json.load(file), "writer") == WRITER:
+            os.unlink(path)
 
 
 if __name__ == "__main__":

@@ -8,6 +8,8 @@ from spritemesh.program import Command, Program
 
 # gRPC's fork handlers kill children now and then; must be set before the first import of grpc.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+# What its core has to say on standard error, we say in words of our own.
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 PROGRAM = Program(
     "sprite-agent",

@@ -1,17 +1,48 @@
-"""The agent's end: told to all streams at once, waited for by the server."""
+"""The streams of the agent: how many there may be, and their end, told to all at once and waited for."""
 
 import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from spritemesh.errors import OpsError
+
+# Of WatchEvents and WatchHeartbeats together. Every stream costs memory and a descriptor.
+MAX_STREAMS = 2048
+# How long a caller for whom there is no room should wait.
+FULL_RETRY_SECONDS = 5.0
+
+
+class Room:
+    """Room for so many streams at the same time."""
+
+    def __init__(self, limit: int, what: str) -> None:
+        self._limit = limit
+        self._what = what
+        self.taken = 0
+
+    @contextmanager
+    def entered(self) -> Iterator[None]:
+        """Take a place for the length of the block. Raises OpsError `too_many_streams` when full."""
+        if self.taken >= self._limit:
+            raise OpsError(
+                "too_many_streams",
+                f"the agent serves {self._limit} {self._what} already",
+                retry_after=FULL_RETRY_SECONDS,
+            )
+        self.taken += 1
+        try:
+            yield
+        finally:
+            self.taken -= 1
+
 
 class Drain:
     """Whether the agent is ending, and how many streams have not said goodbye yet."""
 
-    def __init__(self, wake: Callable[[], None]) -> None:
+    def __init__(self, wake: Callable[[], None], max_streams: int = MAX_STREAMS) -> None:
         self._wake = wake
         self.event = asyncio.Event()
-        self._streams = 0
+        self._room = Room(max_streams, "streams")
         self._empty = asyncio.Event()
         self._empty.set()
 
@@ -27,14 +58,13 @@ class Drain:
 
     @contextmanager
     def stream(self) -> Iterator[None]:
-        """Count a stream for the length of the block."""
-        self._streams += 1
-        self._empty.clear()
+        """Count a stream for the length of the block. Raises OpsError `too_many_streams` when full."""
         try:
-            yield
+            with self._room.entered():
+                self._empty.clear()
+                yield
         finally:
-            self._streams -= 1
-            if not self._streams:
+            if not self._room.taken:
                 self._empty.set()
 
     async def wait(self, seconds: float) -> bool:

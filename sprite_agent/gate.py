@@ -44,15 +44,19 @@ class Gate(grpc.aio.ServerInterceptor):
         method = handler_call_details.method
         handler = await continuation(handler_call_details)
         if handler is not None and method.startswith(_HEALTH):
-            return handler
+            return self._wrapped_once(method, handler)
         refusal = self._tokens.refusal(handler_call_details.invocation_metadata or ())
-        unknown = OpsError("unsupported_method", f"unknown method {method[:200]}")
         if refusal is None and self._is_draining():
             refusal = OpsError(
                 "agent_draining", "the agent is shutting down", retry_after=DRAIN_RETRY_SECONDS
             )
-        if refusal is not None or handler is None:
-            return _refuse(handler, refusal or unknown)
+        if handler is None:
+            return _refuse(None, refusal or OpsError("unsupported_method", f"unknown method {method[:200]}"))
+        if refusal is not None:
+            return _refuse(handler, refusal)
+        return self._wrapped_once(method, handler)
+
+    def _wrapped_once(self, method: str, handler: _Handler) -> _Handler:
         wrapped = self._wrapped.get(method)
         if wrapped is None:
             wrapped = self._wrapped[method] = _wrap(handler)
@@ -82,7 +86,16 @@ def _wrap(handler: _Handler) -> _Handler:
             return _Undecodable()
 
     if handler.request_streaming:
-        return handler  # reflection, the only one, answers its own errors
+        talk: Any = handler.stream_stream  # of reflection, the only one
+
+        async def call_talk(requests: Any, context: Any) -> AsyncIterator[Any]:
+            try:
+                async for message in talk(_decoded(requests), context):
+                    yield message
+            except Exception as error:
+                await _fail(context, error)
+
+        return grpc.stream_stream_rpc_method_handler(call_talk, deserialize, handler.response_serializer)
     if handler.response_streaming:
         stream: Any = handler.unary_stream
 
@@ -111,6 +124,13 @@ def _wrap(handler: _Handler) -> _Handler:
 
 def _undecodable() -> OpsError:
     return OpsError("invalid_request", "the request is no message of this method", field="request")
+
+
+async def _decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
+    async for request in requests:
+        if isinstance(request, _Undecodable):
+            raise _undecodable()
+        yield request
 
 
 async def _fail(context: Any, error: Exception) -> None:

@@ -10,11 +10,14 @@ import asyncio
 import logging
 import os
 import stat
+import threading
 import time
+from collections.abc import Callable
+from typing import Generic, TypeVar
 
 from sprite_agent.runtime.feed import duration, log_head
 from sprite_agent.runtime.layout import loop_paths
-from sprite_agent.runtime.process import ActiveRun, own_facts, read_active_run
+from sprite_agent.runtime.process import ActiveRun, ProcessFacts, own_facts, read_active_run
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.runtime.statefiles import StateFiles
 from spritemesh import __version__, jsontext
@@ -31,7 +34,10 @@ MAX_INTERVAL_SECONDS = 60.0
 # Marks a heartbeat file as the agent's own.
 WRITER = "sprite-agent"
 _LAG_PROBE_SECONDS = 0.25
+# Less than the period at which a stream looks whether the runtime lives, so that all of them share a look.
+_SHARED_SECONDS = 0.2
 
+_T = TypeVar("_T")
 _log = logging.getLogger("sprite_agent")
 
 
@@ -54,6 +60,21 @@ class LagProbe:
             self._recent = [*self._recent[1:], max(0.0, late)]
 
 
+class _Shared(Generic[_T]):
+    """What `look` found, found anew when somebody asks after 0.2 s; whoever asks meanwhile waits for it."""
+
+    def __init__(self, look: Callable[[], _T]) -> None:
+        self._look = look
+        self._lock = threading.Lock()
+        self._found: tuple[float, _T] | None = None
+
+    def get(self) -> _T:
+        with self._lock:
+            if self._found is None or time.monotonic() - self._found[0] >= _SHARED_SECONDS:
+                self._found = (time.monotonic(), self._look())
+            return self._found[1]
+
+
 class HeartbeatSource:
     """Makes heartbeats of one repository."""
 
@@ -62,16 +83,25 @@ class HeartbeatSource:
         self._lag = lag
         self._files = StateFiles(repository.path)
         self._active_path = loop_paths("any").active_run
+        self._run = _Shared(self.look_for_run)
+        self._facts: _Shared[ProcessFacts] = _Shared(own_facts)
         self._started_at = own_facts().started_at
 
     def active_run(self) -> ActiveRun | None:
-        """The run that active-run.json names now, and whether its process lives."""
+        """The run that active-run.json named at most 0.2 s ago, and whether its process lived.
+
+        All streams share the look, so that they cost no more together than one of them.
+        """
+        return self._run.get()
+
+    def look_for_run(self) -> ActiveRun | None:
+        """As active_run, of this moment."""
         return read_active_run(self._files, self._active_path)
 
     def beat(self, sequence: int, loop_id: str, interval: float, *, draining: bool) -> sprite_pb2.Heartbeat:
         """One heartbeat. loop_id "": the loop that active-run.json names. Reads files; call in a thread."""
         run = self.active_run()
-        facts = own_facts()
+        facts = self._facts.get()
         heartbeat = sprite_pb2.Heartbeat(
             sequence=sequence,
             boot_id=self.repository.boot_id,
@@ -113,11 +143,14 @@ class HeartbeatFile:
                 await asyncio.to_thread(self.write_once)
             except OpsError as error:
                 _log.warning("%s: %s", error.reason, error.message)
+            except Exception as error:
+                # It would take the agent along, which can do all else without the file.
+                _log.error("agent_fault: heartbeat.v1.json was not written", exc_info=error)
             await asyncio.sleep(self._interval)
 
     def write_once(self) -> bool:
         """Write the file if a run lives and the file is ours or missing; say whether it was written."""
-        run = self._source.active_run()
+        run = self._source.look_for_run()
         if run is None or run.process is None or not run.loop_id:
             return False
         paths = loop_paths(run.loop_id)

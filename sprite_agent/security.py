@@ -83,10 +83,15 @@ def parse_address(text: str, *, field: str) -> Address:
         return Address(text, "", is_loopback=True)
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
-    if not colon or not host or not port.isascii() or not port.isdigit() or int(port) > 65535:
+    if not colon or not host or not is_port(port):
         raise OpsError("invalid_request", f"{field} must be HOST:PORT or unix:///path: {text}", field=field)
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return Address(target, host, _is_loopback(host))
+
+
+def is_port(text: str) -> bool:
+    """Whether the text is the number of a TCP port; 0 is one, of which the system chooses."""
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
 
 
 def check_exposure(address: Address, token: str, *, allow_unauthenticated: bool, field: str) -> None:

@@ -81,20 +81,23 @@ async def serve(settings: ServeSettings, ready: Callable[[str], None]) -> None:
         bound = _bind(server, settings.address)
         for name in ("", *served, V1_NAME, V1ALPHA_NAME):
             await health.set(name, SERVING)
-        await server.start()
-        stop = _handle_signals()
-        async with asyncio.TaskGroup() as tasks:
-            background = [
-                tasks.create_task(lag.run(), name="lag probe"),
-                tasks.create_task(
-                    HeartbeatFile(heartbeats, settings.heartbeat_interval).run(), name="heartbeat file"
-                ),
-            ]
-            ready(bound)
-            await stop.wait()
-            await _drain(server, health, drain)
-            for task in background:
-                task.cancel()
+        try:
+            await server.start()
+            stop = _handle_signals()
+            async with asyncio.TaskGroup() as tasks:
+                background = [
+                    tasks.create_task(lag.run(), name="lag probe"),
+                    tasks.create_task(
+                        HeartbeatFile(heartbeats, settings.heartbeat_interval).run(), name="heartbeat file"
+                    ),
+                ]
+                ready(bound)
+                await stop.wait()
+                await _drain(server, health, drain)
+                for task in background:
+                    task.cancel()
+        finally:
+            await server.stop(None)  # at once, unless the drain has already ended it
         hub.close()
         repository.close()
 

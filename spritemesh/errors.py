@@ -15,6 +15,7 @@ GRPC_STATUS: dict[Fault, str] = {
     Fault.CONFLICT: "FAILED_PRECONDITION",
     Fault.UNKNOWN_METHOD: "UNIMPLEMENTED",
     Fault.BUSY: "UNAVAILABLE",
+    Fault.LIMIT: "RESOURCE_EXHAUSTED",
     Fault.DATA: "FAILED_PRECONDITION",
     Fault.PEER: "UNAVAILABLE",
     Fault.INTERNAL: "INTERNAL",
@@ -35,8 +36,7 @@ class OpsError(Exception):
     ) -> None:
         self.row: Reason = REASONS[reason]
         self.reason = reason
-        # Paths may hold bytes that are no text; a status, a document and a terminal must take them.
-        self.message = " ".join(message.split("\n")).encode("utf-8", "backslashreplace").decode()
+        self.message = one_line(message)
         self.field = field
         self.retry_after = retry_after
         super().__init__(self.message)
@@ -45,6 +45,18 @@ class OpsError(Exception):
     def grpc_status(self) -> str:
         """Name of the grpc.StatusCode member that this becomes on the wire."""
         return GRPC_STATUS[self.row.fault]
+
+
+def one_line(text: str) -> str:
+    """`text` in one line that a status, a document and a terminal can take.
+
+    What is not printable is escaped: messages hold paths that are no text, and words of a peer that
+    must not reach a terminal as control sequences.
+    """
+    text = text.replace("\n", " ")
+    if text.isprintable():
+        return text
+    return "".join(char if char.isprintable() else ascii(char)[1:-1] for char in text)
 
 
 def kind_of(value: object) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import NamedTuple
 
 from spritemesh import __version__
-from spritemesh.errors import OpsError
+from spritemesh.errors import OpsError, one_line
 
 # What a shell reports for a process that SIGPIPE or SIGINT ended.
 EXIT_BROKEN_PIPE = 128 + 13
@@ -120,6 +120,7 @@ def _import_msgspec() -> None:
 
 def guarded(work: Callable[[], int]) -> int:
     """The exit code of `work`; every failure of it becomes an error line and a code."""
+    _open_closed_streams()
     try:
         code = work()
         sys.stdout.flush()
@@ -143,6 +144,13 @@ def guarded(work: Callable[[], int]) -> int:
     return code
 
 
+def _open_closed_streams() -> None:
+    """Let a program that was started without standard output or error write into nothing."""
+    for name in ("stdout", "stderr"):
+        if getattr(sys, name) is None:
+            setattr(sys, name, open(os.devnull, "w", encoding="utf-8"))  # noqa: SIM115 - lives as long as we
+
+
 def long_lived() -> None:
     """Say that this command stays: garbage is collected from now on."""
     gc.freeze()
@@ -155,8 +163,8 @@ def fail(message: str, reason: str = "invalid_request") -> int:
         sys.stdout.flush()
     except OSError:
         _abandon_output()
-    # One line, whatever a word of the command line held.
-    sys.stderr.write(f"error: {' '.join(message.splitlines())} [{reason}]\n")
+    # One harmless line, whatever a word of the command line held.
+    sys.stderr.write(f"error: {one_line(' '.join(message.splitlines()))} [{reason}]\n")
     return 1
 
 

@@ -29,6 +29,7 @@ class Fault(StrEnum):
     CONFLICT = "conflict"  # the state of things forbids it now
     UNKNOWN_METHOD = "unknown_method"  # the caller is newer than we are
     BUSY = "busy"  # try again shortly, unchanged
+    LIMIT = "limit"  # as much is served as will be; try again, unchanged, when somebody has left
     DATA = "data"  # what the runtime or a tool wrote cannot be read
     PEER = "peer"  # the other side broke the protocol or is away
     INTERNAL = "internal"  # our own defect
@@ -200,6 +201,9 @@ _ROWS: tuple[Reason, ...] = (
            "The agent cannot listen on the address.", "Choose a free port and an address of this host."),
     Reason("agent_draining", _I, Fault.BUSY,
            "The agent is shutting down.", "Come back after the time it names."),
+    Reason("too_many_streams", _E, Fault.LIMIT,
+           "The agent serves as many streams as it is willing to.",
+           "Find out who holds them open; come back after the time it names."),
     Reason("agent_fault", _E, Fault.INTERNAL,
            "The agent met a defect of its own.", "Read the agent's log, and report it."),
     Reason("message_too_large", _E, Fault.REQUEST,

@@ -49,8 +49,14 @@ def text(value: JSON) -> str:
 
 def num(value: JSON) -> int | float:
     """`value` as a number: numbers as they are, strings that are one JSON number, anything else 0."""
+    number = numeric(value)
+    return 0 if number is None else number
+
+
+def numeric(value: JSON) -> int | float | None:
+    """`value` by the rule of num, and None where that makes it 0 for want of a number."""
     if isinstance(value, bool):
-        return 0
+        return None
     if isinstance(value, int | float):
         return value
     if isinstance(value, str):
@@ -59,7 +65,7 @@ def num(value: JSON) -> int | float:
             # The spelling is valid JSON, and what it says beyond int and double is not lost here either.
             number: int | float = jsontext.parse(match[1] + match[2])
             return number
-    return 0
+    return None
 
 
 def nz(value: str) -> str | None:

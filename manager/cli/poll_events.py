@@ -2,8 +2,12 @@
 
 import argparse
 import os
+import select
+import signal
 import sys
 import time
+from types import FrameType
+from typing import NamedTuple
 
 from manager.cli.args import add_loop_flags
 from manager.cli.output import add_output_flags, chosen_form
@@ -68,6 +72,18 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
+# What a pipe that is ready takes without making its writer wait (POSIX PIPE_BUF is at least 512).
+_AT_ONCE = 512
+
+
+class _Reached(NamedTuple):
+    """How far a stream has been printed, as the cursor tells it."""
+
+    offset: int
+    place: Place
+    line_count: int
+
+
 class _Poll:
     """One run: from the cursor, through the stream, to the cursor."""
 
@@ -81,7 +97,10 @@ class _Poll:
         self._cursor_file = cursor_file
         self._events_file = f".superloop/loops/{loop_id}/events.jsonl"
         self._form = chosen_form(output=args.output)
-        self._saved: tuple[int, Place, int] | None = None
+        self._printed: _Reached | None = None
+        self._saved: _Reached | None = None
+        self._holding = False
+        self._interrupted = False
 
     def run(self, trace_id: str | None) -> None:
         args = self._args
@@ -89,24 +108,32 @@ class _Poll:
         intake = Intake(
             cursor.place, start_line=cursor.offset, quarantine=args.on_invalid_line == "quarantine"
         )
+        if args.follow:
+            signal.signal(signal.SIGINT, self._interrupt)
         stream = self._transport.events(
             self._loop_id, intake.resume(), follow=args.follow, max_events=args.max_events, trace_id=trace_id
         )
         try:
             for message in stream:
                 self._take(intake, message)
+                # Only now: until its events are out, the place behind a message is not to be kept. Messages
+                # that announce something lead nowhere themselves.
+                if message.WhichOneof("payload") not in ("opened", "invalid_line"):
+                    self._printed = _Reached(intake.offset, intake.place, intake.line_count)
                 if args.follow and message.HasField("bookmark"):
-                    self._save(intake)
+                    self._save()
         except OpsError as error:
+            # A run that fails leaves its cursor alone (C.4); a follower never prints an event twice (L4).
+            if args.follow:
+                self._save()
             raise self._located(error) from error
         except KeyboardInterrupt:
-            if not args.follow:
-                raise
-            self._save(intake)  # what was printed is not printed again
+            if args.follow:
+                self._save()
             raise
         finally:
             stream.close()  # type: ignore[attr-defined]
-        self._save(intake)
+        self._save()
 
     def _take(self, intake: Intake, message: sprite_pb2.WatchEventsResponse) -> None:
         reached = intake.place.line
@@ -129,11 +156,35 @@ class _Poll:
                 data = b"".join(jsontext.pretty(document) + b"\n" for document in documents)
             else:
                 data = b"".join(jsontext.encode(document) + b"\n" for document in documents)
-            sys.stdout.buffer.write(data)
-            sys.stdout.buffer.flush()
+            self._print(data, intake)
             for bad in intake.bad_lines:
                 _note(f"{bad.reason}: passed {self._events_file} line {bad.line}, sha256 {bad.sha256}")
             intake.bad_lines.clear()
+
+    def _print(self, data: bytes, intake: Intake) -> None:
+        """Print the events up to the place of `intake`, which from then on counts as printed.
+
+        An interrupt may come at any time: before the last byte the events do not count, after it they do.
+        """
+        out = sys.stdout.buffer
+        last = data[-_AT_ONCE:] if self._args.follow else b""
+        out.write(data[: len(data) - len(last)])
+        out.flush()
+        if last:
+            select.select([], [out], [])
+        self._holding = True
+        out.write(last)
+        out.flush()
+        self._printed = _Reached(intake.offset, intake.place, intake.line_count)
+        self._holding = False
+        if self._interrupted:
+            raise KeyboardInterrupt
+
+    def _interrupt(self, _number: int, _frame: FrameType | None) -> None:
+        """Interrupt as usual, but not between the last byte and the note that it is out."""
+        self._interrupted = True
+        if not self._holding:
+            raise KeyboardInterrupt
 
     def _read_cursor(self) -> Cursor:
         try:
@@ -141,20 +192,20 @@ class _Poll:
         except OpsError as error:
             raise OpsError("cursor_invalid", error.message) from error
 
-    def _save(self, intake: Intake) -> None:
-        """Write the cursor, unless a follower's has not moved."""
-        state = (intake.offset, intake.place, intake.line_count)
-        if self._args.follow and state == self._saved:
+    def _save(self) -> None:
+        """Write the cursor behind what was printed, unless nothing was or a follower's has not moved."""
+        reached = self._printed
+        if reached is None or (self._args.follow and reached == self._saved):
             return
         document = cursor_document(
-            Cursor(intake.offset, intake.place),
+            Cursor(reached.offset, reached.place),
             now=time.time(),
             repo_path=self._repo,
             loop_id=self._loop_id,
-            line_count=intake.line_count,
+            line_count=reached.line_count,
         )
         files.write_atomic(self._cursor_file, jsontext.pretty(document) + b"\n")
-        self._saved = state
+        self._saved = reached
 
     def _located(self, error: OpsError) -> OpsError:
         """The error with the file that it is about, as contract C.2 wants it."""

@@ -8,7 +8,7 @@ from manager.cli.args import add_loop_flags
 from manager.cli.catalog import VARIABLE, read_catalog
 from manager.cli.output import add_output_flags, emit
 from manager.core.drift import CONFIDENCE_RANKS, evaluate_drift, history_row
-from manager.core.thresholds import list_profiles
+from manager.core.thresholds import has_profile
 from manager.store import LoopStore, loop_files
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh import files, jsontext
@@ -62,9 +62,9 @@ def run(args: argparse.Namespace) -> int:
     overrides = {"drift_state": args.drift_state_file, "drift_history": args.drift_history_file}
     paths = loop_files(repo, args.loop, overrides)
     catalog, catalog_path = read_catalog(args.thresholds_file)
-    known = list_profiles(catalog, catalog_path)
     for name in (args.applied_profile, args.recommended_profile):
-        if name and name not in known:
+        known = has_profile(catalog, catalog_path, name)  # checks the catalog even without a name
+        if name and not known:
             raise OpsError("unknown_profile", f"profile {name} is not in {catalog_path}", field="profile")
     store = LoopStore(paths)
     with store.lock():

@@ -3,21 +3,16 @@
 import argparse
 import os
 import time
-from typing import TYPE_CHECKING
 
 from manager import render
 from manager.cli.args import add_loop_flags
 from manager.cli.output import add_output_flags, emit
-from manager.core.projection import project
+from manager.core.projection import Seen, check_event, check_loop, project, seen_in_document, seen_in_message
 from manager.store import LoopStore, loop_files
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh import files, jsontext
-from spritemesh.bridge import event_from_json, snapshot_from_json
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
-
-if TYPE_CHECKING:
-    from superloop.ops.v1 import envelope_pb2 as pb
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -51,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _snapshot(path: str | None, repo: str, loop_id: str) -> "tuple[pb.LoopRunSnapshot, str]":
+def _snapshot(path: str | None, repo: str, loop_id: str) -> tuple[Seen, str]:
     """The snapshot, and the file that it is evidence of."""
     if path is None:
         from manager.transport import open_transport
@@ -60,15 +55,16 @@ def _snapshot(path: str | None, repo: str, loop_id: str) -> "tuple[pb.LoopRunSna
         try:
             # The log outlasts the snapshot, and is what it was made from (L24).
             log = os.path.join(repo, ".superloop", "loops", loop_id, "events.jsonl")
-            return transport.snapshot(loop_id), log
+            return seen_in_message(transport.snapshot(loop_id)), log
         finally:
             transport.close()
     document = files.read_json(path, what="snapshot")
     if document is None and not os.path.isfile(path):
         raise OpsError("document_missing", f"snapshot {path} does not exist")
-    snapshot = snapshot_from_json(document, what=f"snapshot {path}")
-    _check_loop(f"snapshot {path}", snapshot.source.loop_id, loop_id)
-    return snapshot, path
+    seen = seen_in_document(document, what=f"snapshot {path}")
+    # Before anything is made or locked for this loop.
+    check_loop(f"snapshot {path}", seen.loop_id, loop_id)
+    return seen, path
 
 
 def _last_event(path: str | None, loop_id: str) -> JSON:
@@ -90,14 +86,8 @@ def _last_event(path: str | None, loop_id: str) -> JSON:
             last = jsontext.parse(line)
         except jsontext.JSONError as error:
             raise OpsError("document_invalid", f"{where} is not valid JSON: {error}") from error
-        _check_loop(where, event_from_json(last, what=where).source.loop_id, loop_id)
+        check_event(last, what=where, loop_id=loop_id)
     return last
-
-
-def _check_loop(where: str, found: str, loop_id: str) -> None:
-    """Refuse an envelope of another loop before anything is made or locked for this one."""
-    if found != loop_id:
-        raise OpsError("projection_failed", f"{where} belongs to loop {found!r}, not to {loop_id!r}")
 
 
 def _previous(path: str) -> JSON:

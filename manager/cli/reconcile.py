@@ -8,6 +8,7 @@ from manager import render
 from manager.cli.args import add_loop_flags
 from manager.cli.catalog import read_catalog
 from manager.cli.output import add_output_flags, emit
+from manager.cli.source import read_token
 from manager.core.drift import CONFIDENCE_RANKS
 from manager.core.facts import Settings
 from manager.core.thresholds import FLAGS, combine, list_profiles, resolve_profile
@@ -19,7 +20,6 @@ from spritemesh import ids
 from spritemesh.commandline import choice, digits, positive, refused
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
-from spritemesh.names import SERVICE_TOKEN_VARIABLE
 
 # Flag -> file that it moves.
 _FILE_FLAGS = {
@@ -64,7 +64,7 @@ def run(args: argparse.Namespace) -> int:
         args.transport,
         repo=repo,
         base_url=args.service_base_url or "",
-        token=args.service_token or os.environ.get(SERVICE_TOKEN_VARIABLE, ""),
+        token=read_token(args.service_token) if args.transport == SPRITE_SERVICE else "",
         retry=Retry(attempts=args.retry_attempts, backoff_seconds=args.retry_backoff_seconds),
     )
     try:

@@ -14,6 +14,8 @@ from spritemesh.times import format_utc
 from spritemesh.values import digits, drop, first, get, whole
 
 _DIGEST_BYTES = 32
+# What a line number in a message can hold.
+_LAST_LINE = 2**63 - 1
 
 
 class Place(NamedTuple):
@@ -43,14 +45,16 @@ def read_cursor(document: JSON, path: str) -> Cursor:
     if not isinstance(document, dict):
         raise OpsError("cursor_invalid", f"cursor {path} holds {kind_of(document)} instead of an object")
     offset = digits(first(document.get("eventLineOffset"), 0))
-    if offset is None or offset >= 2**63:
+    if offset is None or offset > _LAST_LINE:
         raise OpsError("cursor_invalid", f"cursor {path}: eventLineOffset is no line number")
     position = document.get("position")
     line = whole(get(position, "line"))
     if whole(get(position, "offset")) != offset or line is None or line < offset:
         return Cursor(offset, Place(offset))
+    if line > _LAST_LINE:
+        raise OpsError("cursor_invalid", f"cursor {path}: position.line is no line number")
     digest, first_line = _digest(get(position, "logDigest")), _digest(get(position, "firstLineDigest"))
-    memory = Memory(whole(get(position, "lastSnapshotValue")), whole(get(position, "lastEventValue")))
+    memory = Memory(_value(get(position, "lastSnapshotValue")), _value(get(position, "lastEventValue")))
     if not digest:
         return Cursor(offset, Place(offset), memory)
     return Cursor(offset, Place(line, digest, first_line), memory)
@@ -82,11 +86,19 @@ def cursor_document(
     }
 
 
+def _value(value: JSON) -> int | None:
+    """A sequence value; None for anything else, which then is no longer remembered."""
+    number = whole(value)
+    return None if number is None or number > _LAST_LINE else number
+
+
 def _digest(value: JSON) -> bytes:
     """32 bytes from their hexadecimal text; empty for anything else."""
-    if not isinstance(value, str) or len(value) != 2 * _DIGEST_BYTES:
+    if not isinstance(value, str):
         return b""
     try:
-        return bytes.fromhex(value)
+        digest = bytes.fromhex(value)
     except ValueError:
         return b""
+    # White space may stand between the digits: the number of characters says nothing.
+    return digest if len(digest) == _DIGEST_BYTES else b""

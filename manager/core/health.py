@@ -10,6 +10,9 @@ from spritemesh.values import digits, drop, first, get, nz, text, whole
 DEGRADED = "degraded"
 CRITICAL = "critical"
 
+# What a control intent may come to that is no success; a tuple, since files may hold values without a hash.
+_BAD_CONTROL = ("ambiguous", "failed_command")
+
 # Why a pass failed -> what that means for health; codes not listed stand for themselves.
 _FAILURE_REASONS = {
     "": "reconcile_failed",
@@ -55,7 +58,7 @@ def evaluate_health(
     reasons = _Reasons()
     if reads_true(get(state, "divergence", "any")):
         reasons.add("divergence_detected", DEGRADED, "divergence.any", "true", "false")
-    if control_status in {"ambiguous", "failed_command"}:
+    if control_status in _BAD_CONTROL:
         reasons.add(f"control_{control_status}", DEGRADED, "control.status", control_status, "confirmed")
     reasons.add_measured(
         "ingest_stale",

@@ -139,6 +139,7 @@ class Intake:
             self._last = (batch, new[-1])
             self.offset = new[-1].line
         self._pass_bad_lines(batch.last_line)
+        self.snapshot = None
         self.place = Place(batch.last_line, batch.end_digest, self.place.first_line_digest)
 
     def _take_unproved(self, batch: pb.EventBatch) -> None:
@@ -146,6 +147,7 @@ class Intake:
         for event in batch.events:
             self.values.append(event.line or None)
             self._last = (batch, event)
+        self.snapshot = None
         if batch.last_line > self.place.line:
             self.place = Place(batch.last_line)
             self.offset = batch.last_line
@@ -166,7 +168,7 @@ class Intake:
             if self.place.line and self.place.digest not in {b"", position.digest}:
                 raise OpsError("service_response_invalid", f"line {position.line} has two digests")
             self.place = Place(position.line, position.digest, position.first_line_digest)
-        if bookmark.HasField("snapshot"):
+        if bookmark.HasField("snapshot") and position.line == self.place.line:
             self.snapshot = bookmark.snapshot
 
     def _learn_first_line(self, head: pb.LogPosition) -> None:
@@ -219,6 +221,7 @@ class Intake:
             raise OpsError("service_response_invalid", "a log reset resumes elsewhere than at the beginning")
         self.place = Place()
         self.offset = 0
+        self.snapshot = None
         self.values.clear()
         self.bad_lines.clear()
         self._pending.clear()

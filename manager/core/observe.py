@@ -4,6 +4,8 @@ A one-shot pass takes it once; a live session takes it whenever something arrive
 and does nothing: the caller writes the documents, appends the rows and moves the cursor, in that order.
 """
 
+from typing import NamedTuple
+
 from manager.core import drift as profile_drift
 from manager.core import escalation, sequence
 from manager.core.cursor import Cursor, cursor_document
@@ -11,7 +13,7 @@ from manager.core.facts import Arrived, Known, Outcome, Settings
 from manager.core.health import evaluate_health
 from manager.core.heartbeat import HeartbeatOutcome, evaluate_heartbeat
 from manager.core.intake import BadLine
-from manager.core.projection import project
+from manager.core.projection import project, seen_in_message
 from manager.core.sequence import LogChange, evaluate_sequence
 from manager.core.summary import summarize
 from manager.core.transport_health import evaluate_transport
@@ -37,7 +39,7 @@ def observe(
     be appended, which degrades health and nothing else.
     """
     arrived = _checked_lineage(known, arrived, settings)
-    state, code, message = _project(known, arrived, settings, now)
+    state, heartbeat, code, message = _project(known, arrived, settings, now)
     transport_health = evaluate_transport(
         known.transport_health,
         now=now,
@@ -45,7 +47,7 @@ def observe(
         transport=settings.transport,
         failure_code=code,
     )
-    beat = None if code else _heartbeat(arrived, settings, now)
+    beat = None if code else _heartbeat(heartbeat, settings, now)
     order = _sequence(known, arrived, settings, now, failed=bool(code))
     status = "failed" if code else "success"
     health = evaluate_health(
@@ -115,15 +117,24 @@ def _checked_lineage(known: Known, arrived: Arrived, settings: Settings) -> Arri
     return arrived._replace(change=LogChange("log_replaced", before.line, snapshot.position.line))
 
 
-def _project(
-    known: Known, arrived: Arrived, settings: Settings, now: float
-) -> tuple[dict[str, JSON] | None, str, str]:
-    """The projected state, failure code and failure message; no state when the pass failed."""
+class _Projected(NamedTuple):
+    """state: None when the pass failed. heartbeat: content of heartbeat.v1.json, None when there is none."""
+
+    state: dict[str, JSON] | None
+    heartbeat: JSON
+    failure_code: str
+    failure_message: str
+
+
+def _project(known: Known, arrived: Arrived, settings: Settings, now: float) -> _Projected:
+    """What the snapshot says. Everything that it carries as JSON text is parsed here: a peer that sends
+    what is none fails the pass, which goes on to tell so (contract G.1)."""
     if arrived.failure_code or arrived.snapshot is None:
-        return None, arrived.failure_code or "reconcile_failed", arrived.failure_message
+        return _Projected(None, None, arrived.failure_code or "reconcile_failed", arrived.failure_message)
+    runtime = arrived.snapshot.runtime
     try:
         state = project(
-            arrived.snapshot,
+            seen_in_message(arrived.snapshot),
             arrived.last_event,
             known.state,
             now=now,
@@ -133,16 +144,15 @@ def _project(
             events_file=settings.events_file,
             new_lineage=arrived.change is not None and arrived.change.verdict == "log_replaced",
         )
+        heartbeat = json_value(runtime.heartbeat, runtime.HasField("heartbeat"))
     except OpsError as error:
-        return None, error.reason, f"{error.reason}: {error.message}"
-    return state, "", ""
+        return _Projected(None, None, error.reason, f"{error.reason}: {error.message}")
+    return _Projected(state, heartbeat, "", "")
 
 
-def _heartbeat(arrived: Arrived, settings: Settings, now: float) -> HeartbeatOutcome | None:
-    assert arrived.snapshot is not None  # noqa: S101 -- a pass without snapshot has failed
-    runtime = arrived.snapshot.runtime
+def _heartbeat(heartbeat: JSON, settings: Settings, now: float) -> HeartbeatOutcome | None:
     return evaluate_heartbeat(
-        json_value(runtime.heartbeat, runtime.HasField("heartbeat")),
+        heartbeat,
         now=now,
         loop_id=settings.loop_id,
         trace_id=settings.trace_id,

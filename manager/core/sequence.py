@@ -37,6 +37,9 @@ class LogChange(NamedTuple):
 # What a change of the log proves by itself, whatever the numbers say.
 _VIOLATION = {"log_rewritten": "log_rewritten", "log_truncated": "event_sequence_regression"}
 
+# Changes after which reading starts over: values of the log before say nothing about the one that is there.
+_NEW_LOG = ("log_replaced", "log_rewritten")
+
 
 def evaluate_sequence(
     previous: JSON,
@@ -121,7 +124,9 @@ def evaluate_sequence(
 
 
 def next_memory(memory: Memory, document: JSON) -> Memory:
-    """What to remember after `document`: its values, or the older ones where it has none."""
+    """What to remember after `document`: its values, or the older ones of the same log where it has none."""
+    if get(document, "log", "verdict") in _NEW_LOG:
+        memory = Memory()
     snapshot_value, event_value = get(document, "snapshot", "current"), get(document, "events", "last")
     return Memory(
         memory.snapshot_value if snapshot_value is None else snapshot_value,

@@ -7,7 +7,7 @@ from math import floor
 from spritemesh import jsontext
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc
-from spritemesh.values import first, get, num
+from spritemesh.values import first, get, numeric
 
 # Passes after which a recommendation is more than a guess.
 _HIGH_CONFIDENCE_ATTEMPTS = 100
@@ -141,7 +141,7 @@ def _code_frequency(rows: list[JSON]) -> list[JSON]:
 
 def _durations(rows: list[JSON]) -> dict[str, JSON]:
     values = [get(row, "durationSeconds") for row in rows]
-    durations = sorted(num(value) for value in values if _is_number(value))
+    durations = sorted(number for number in map(numeric, values) if number is not None)
     if not durations:
         return {"p50": None, "p95": None, "max": None}
     last = len(durations) - 1
@@ -150,13 +150,6 @@ def _durations(rows: list[JSON]) -> dict[str, JSON]:
         "p95": durations[floor(last * 0.95)],
         "max": durations[last],
     }
-
-
-def _is_number(value: JSON) -> bool:
-    """Whether `value` is a number, or a string that is one; num() cannot tell "x" from "0"."""
-    if isinstance(value, str):
-        return num(value) != 0 or ("0" in value and not value.strip().strip("-.0"))
-    return isinstance(value, int | float) and not isinstance(value, bool)
 
 
 def _text(row: JSON, member: str) -> str | None:

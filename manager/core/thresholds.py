@@ -60,6 +60,17 @@ def list_profiles(catalog: JSON, source_file: str) -> list[str]:
     return sorted(_profiles(catalog, source_file))
 
 
+def has_profile(catalog: JSON, source_file: str, name: str) -> bool:
+    """Whether `catalog` holds the profile `name`; of the catalog itself no more is asked than an object
+    `profiles` (contract H.3). Raises OpsError `catalog_invalid`."""
+    profiles = get(catalog, "profiles")
+    if not isinstance(profiles, dict):
+        raise OpsError(
+            "catalog_invalid", f"{source_file}: profiles must be an object, found {kind_of(profiles)}"
+        )
+    return name in profiles
+
+
 def resolve_profile(catalog: JSON, source_file: str, name: str) -> dict[str, JSON]:
     """The document of `threshold-profile` for the profile `name`, or for the default one when empty.
 

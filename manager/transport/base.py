@@ -70,25 +70,32 @@ class Endpoint(NamedTuple):
     token: str
 
 
-def parse_base_url(url: str, token: str) -> Endpoint:
-    """grpc://HOST:PORT or unix:///path. Raises OpsError `invalid_request` naming the flag.
+def check_token(token: str, origin: str) -> None:
+    """Refuse with `invalid_request` what no header can carry: all but printable ASCII without spaces.
 
-    token: what a header can carry, that is, printable ASCII without spaces.
+    origin: the flag or variable that the token came from, for whoever has to mend it.
     """
     if any(not "!" <= char <= "~" for char in token):
         raise OpsError(
-            "invalid_request",
-            "--service-token: a token holds printable ASCII without spaces only",
-            field="--service-token",
+            "invalid_request", f"{origin}: a token holds printable ASCII without spaces only", field=origin
         )
-    if url.startswith("unix:///"):
+
+
+def parse_base_url(url: str, token: str) -> Endpoint:
+    """grpc://HOST:PORT or unix:///path. Raises OpsError `invalid_request` naming the flag."""
+    check_token(token, "--service-token")
+    if url.startswith("unix:///") and url != "unix:///":
         return Endpoint(url, token)
     target = url.removeprefix("grpc://").removesuffix("/")
     host, _, port = target.rpartition(":")
-    if not url.startswith("grpc://") or not host or "/" in target or not port.isdecimal():
+    if not url.startswith("grpc://") or not host or "/" in target or not _is_port(port):
         raise OpsError(
             "invalid_request",
             f"--service-base-url must be grpc://HOST:PORT or unix:///path, not {url!r}",
             field="--service-base-url",
         )
     return Endpoint(target, token)
+
+
+def _is_port(text: str) -> bool:
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535

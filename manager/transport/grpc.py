@@ -4,14 +4,16 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from typing import Any, NoReturn
+from typing import Any, NamedTuple, NoReturn
 
 # Before the first import of grpc: its fork handlers kill children now and then.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
 from manager.transport.base import Endpoint, Retry
+from manager.transport.silence import SilenceWatch
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import error_from_status
 from superloop.ops.v1 import envelope_pb2 as pb
@@ -22,7 +24,14 @@ _LARGEST_MESSAGE = 4 * 1024 * 1024
 _LONGEST_BACKOFF_SECONDS = 30.0
 # What a further try, unchanged, may mend.
 _RETRYABLE = frozenset(
-    {"agent_unreachable", "agent_draining", "deadline_exceeded", "log_unavailable", "stream_broken"}
+    {
+        "agent_unreachable",
+        "agent_draining",
+        "deadline_exceeded",
+        "log_unavailable",
+        "stream_broken",
+        "too_many_streams",
+    }
 )
 
 # Measured: a dead peer is noticed within 30 s, and one stalled reader lets the agent run 0.35 MB ahead
@@ -43,14 +52,23 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 )
 
 
+class Patience(NamedTuple):
+    """How long a stream may be silent, seconds. first: a large log may have to be indexed. following: a full
+    batch over a link of 1 kB/s takes 64."""
+
+    first: float = 60.0
+    following: float = 90.0
+
+
 class GrpcTransport:
     """Reads loops through an agent; connects at the first request."""
 
     name = "sprite_service"
 
-    def __init__(self, endpoint: Endpoint, retry: Retry) -> None:
+    def __init__(self, endpoint: Endpoint, retry: Retry, patience: Patience | None = None) -> None:
         self._endpoint = endpoint
         self._retry = retry
+        self._patience = patience or Patience()
         self._channel = grpc.insecure_channel(endpoint.target, options=_OPTIONS)
         self._stub = sprite_pb2_grpc.SpriteServiceStub(self._channel)
 
@@ -128,13 +146,13 @@ class GrpcTransport:
                         return
                 raise OpsError("stream_broken", f"{self._endpoint.target} ended the stream without a goodbye")
             except OpsError as error:
+                if max_events and sent >= max_events:
+                    return  # nothing is missing but the goodbye
                 if follow:
                     self._wait_for_return(error, attempt)
                 else:
                     self._wait_or_raise(error, attempt)
                 attempt += 1
-                if max_events and sent >= max_events:
-                    return
 
     def close(self) -> None:
         self._channel.close()
@@ -143,13 +161,22 @@ class GrpcTransport:
         self, request: sprite_pb2.WatchEventsRequest, trace_id: str | None
     ) -> Iterator[sprite_pb2.WatchEventsResponse]:
         call = self._stub.WatchEvents(request, metadata=self._metadata(trace_id))
-        try:
-            yield from call
-        except grpc.RpcError as error:
-            raise self._error(error) from error
-        finally:
-            # A call that is merely dropped goes on at the server.
-            call.cancel()
+        with SilenceWatch(call, *self._patience) as watch:
+            try:
+                for message in call:
+                    # A stream that is to end must come nearer to it, not only say that it lives.
+                    watch.heard(counts=request.follow or not message.HasField("bookmark"))
+                    yield message
+                    watch.listen()
+            except grpc.RpcError as error:
+                if watch.expired:
+                    raise OpsError(
+                        "deadline_exceeded", f"{self._endpoint.target} has gone silent in mid-stream"
+                    ) from error
+                raise self._error(error) from error
+            finally:
+                # A call that is merely dropped goes on at the server.
+                call.cancel()
 
     def _metadata(self, trace_id: str | None) -> tuple[tuple[str, str], ...]:
         metadata = []

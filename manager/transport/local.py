@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 
-from sprite_agent.runtime.feed import EventFeed, FeedOptions
+from sprite_agent.runtime.feed import LOG_PATIENCE_SECONDS, EventFeed, FeedOptions
 from sprite_agent.runtime.loop import LoopReader
 from sprite_agent.runtime.repository import Repository
 from spritemesh.errors import OpsError
@@ -63,27 +63,29 @@ def _follow(reader: LoopReader, feed: EventFeed) -> Iterator[sprite_pb2.WatchEve
 
     watch = DirectoryWatch()
     directories = loop_directories(reader.repo, reader.paths.directory)
-    bookmarked = monotonic()
+    away_since: float | None = None
     try:
         while not feed.finished:
             for directory in directories:
                 if not watch.watches(directory):
                     watch.add(directory)
-            away = False
             messages = []
             try:
                 messages = feed.read()
+                away_since = None
             except OpsError:
-                away = True  # between two logs of a rotation
+                # It may be between two logs of a rotation.
+                away_since = away_since or monotonic()
+                if monotonic() - away_since > LOG_PATIENCE_SECONDS:
+                    raise
             yield from messages
             if not messages:
-                due = monotonic() - bookmarked >= feed.options.bookmark_seconds
-                bookmark = None if away else feed.bookmark() if due else feed.bookmark_if_news()
+                bookmark = feed.due_bookmark() if away_since is None else None
                 if bookmark is not None:
-                    bookmarked = monotonic()
                     yield bookmark
                 readable = [watch.fileno()] if watch.fileno() >= 0 else []
-                select(readable, [], [], SAFETY_POLL_SECONDS)
+                seconds = min(feed.seconds_to_bookmark() or SAFETY_POLL_SECONDS, SAFETY_POLL_SECONDS)
+                select(readable, [], [], seconds)
                 watch.changed()
     finally:
         watch.close()

@@ -25,6 +25,7 @@ _MAX_CHECKPOINTS = 512
 # Compared when the file has grown: equal means appended to, else another file under the same name.
 _FINGERPRINT_BYTES = 4096
 _TAIL_BYTES = 16 * 1024
+_QUICK_BYTES = 64 * 1024
 _MAX_LAST_LINE_BYTES = 4 * 1024 * 1024
 
 
@@ -96,6 +97,23 @@ class LogIndex:
         finally:
             self._lock.release()
 
+    def refresh_if_quick(self) -> Head | None:
+        """As refresh when at most 64 KiB were appended; None when it would take longer or block."""
+        if not self._lock.acquire(blocking=False):
+            return None
+        try:
+            found, known = self._stat(), self._signature
+            if found != known:
+                if known is None or found[:2] != known[:2] or not 0 < found[2] - known[2] <= _QUICK_BYTES:
+                    return None
+                # It may still prove to be another log, and is then indexed here: rare, and once.
+                self._refresh()
+            return self._head
+        except OpsError:
+            return None
+        finally:
+            self._lock.release()
+
     def place(self, head: Head, line: int) -> Place:
         """The place after `line` lines of the log that ended at `head`.
 
@@ -131,20 +149,26 @@ class LogIndex:
         """
         with self._lock:
             self._check_is_current(head)
-            size = _TAIL_BYTES
-            while head.offset:
-                start = max(0, head.offset - size)
-                lines = os.pread(self._file, head.offset - start, start).split(b"\n")[:-1]
+            number, end, size = head.line, head.offset, _TAIL_BYTES
+            while end:
+                start = max(0, end - size)
+                lines = os.pread(self._file, end - start, start).split(b"\n")[:-1]
+                if not lines:
+                    raise OpsError("log_unavailable", f"{self.path} shrank while it was read", retry_after=1)
                 # The first piece lacks its beginning, unless the file starts there.
                 whole = lines if start == 0 else lines[1:]
                 for back, line in enumerate(reversed(whole)):
                     if wanted(line):
-                        return head.line - back, line
+                        return number - back, line
                 if start == 0:
                     break
-                if size >= _MAX_LAST_LINE_BYTES:
-                    return (head.line - len(whole), lines[0]) if wanted(lines[0]) else None
-                size *= 4
+                if size < _MAX_LAST_LINE_BYTES:
+                    size *= 4
+                elif not whole or wanted is not bytes.strip:
+                    return (number - len(whole), lines[0]) if wanted(lines[0]) else None
+                else:  # nothing but blank lines: go on before them, with the line that was cut
+                    number -= len(whole)
+                    end = start + len(lines[0]) + 1
             return None
 
     # --- under the lock ---------------------------------------------------------------------------
@@ -164,7 +188,7 @@ class LogIndex:
         self._first_line_digest = b""
         self._spacing = _CHECKPOINT_BYTES
         self._checkpoints: list[Place] = [Place(0, 0, self._all.copy())]
-        self._fingerprint = b""
+        self._beginning = self._ending = b""
 
     def _stat(self) -> tuple[int, int, int, int]:
         try:
@@ -189,7 +213,8 @@ class LogIndex:
             self._scan(status.st_size)
             status = os.fstat(self._file)
             start = max(0, self._size - _FINGERPRINT_BYTES)
-            self._fingerprint = os.pread(self._file, self._size - start, start)
+            self._ending = os.pread(self._file, self._size - start, start)
+            self._beginning = os.pread(self._file, min(self._size, _FINGERPRINT_BYTES), 0)
         except OSError as error:
             self._close_file()
             self._signature = None
@@ -225,8 +250,10 @@ class LogIndex:
         if self._signature is None or size <= self._size:
             # As large as before, but changed: written in place. Only reading it all can tell where.
             return False
-        start = self._size - len(self._fingerprint)
-        return os.pread(self._file, len(self._fingerprint), start) == self._fingerprint
+        for start, known in ((0, self._beginning), (self._size - len(self._ending), self._ending)):
+            if os.pread(self._file, len(known), start) != known:
+                return False
+        return True
 
     def _scan(self, size: int) -> None:
         buffer = bytearray(_SCAN_BYTES)

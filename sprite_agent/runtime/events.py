@@ -29,6 +29,8 @@ _MAX_GROWTH = 4
 _GROWTH_ALLOWANCE_BYTES = 1024
 # A line this short needs no look at how deep it is: each level takes two bytes.
 _LONG_BYTES = 2 * jsontext.MAX_DEPTH
+# Reading a line of values that v1 turns into text takes a microsecond for each of its bytes, or two.
+_HEAVY_BYTES = 2048
 _BACKSLASH = ord("\\")
 _OPENING, _CLOSING = {ord("{")}, {ord("}")}
 _first_byte, _last_byte = itemgetter(0), itemgetter(-1)
@@ -52,16 +54,21 @@ _decode_header_lines = msgspec.json.Decoder(_Header, strict=True).decode_lines
 
 
 def fill_events(
-    events: "RepeatedCompositeFieldContainer[pb.LoopRunEvent]", first_number: int, lines: Sequence[bytes]
-) -> tuple[int, str]:
+    events: "RepeatedCompositeFieldContainer[pb.LoopRunEvent]",
+    first_number: int,
+    lines: Sequence[bytes],
+    *,
+    patient: bool = True,
+) -> tuple[int, str | None]:
     """Fill `events` from consecutive lines without their newlines, the first of which has that number.
 
     Blank lines are passed. Returns how many lines were taken and "", or how many come before the first that
-    is no event and the reason code why it is none.
+    is no event and the reason code why it is none. With `patient` False, or how many come before the first
+    that would take long, and None.
     """
     headers = _decode_headers(lines)
     if headers is None:
-        return _fill_one_by_one(events, first_number, lines)
+        return _fill_one_by_one(events, first_number, lines, patient)
     add = events.add
     number = first_number
     for line, header in zip(lines, headers, strict=True):
@@ -94,7 +101,9 @@ def fill_events(
             event.raw = line  # type: ignore[assignment]
         except ValueError:  # not ordinary: an odd value, no UTF-8, a number beyond 64 bits
             event.Clear()
-            if reason := _fill_slowly(event, number, line):
+            hurried = not patient and len(line) > _HEAVY_BYTES
+            reason = None if hurried else _fill_slowly(event, number, line)
+            if reason != "":
                 del events[-1]
                 return number - first_number, reason
         number += 1
@@ -110,21 +119,27 @@ def fill_event(event: pb.LoopRunEvent, number: int, line: bytes) -> str:
     _, reason = fill_events(batch.events, number, (line,))
     if not reason:
         event.CopyFrom(batch.events[0])
-    return reason
+    return reason or ""
 
 
 def _fill_one_by_one(
-    events: "RepeatedCompositeFieldContainer[pb.LoopRunEvent]", first_number: int, lines: Sequence[bytes]
-) -> tuple[int, str]:
+    events: "RepeatedCompositeFieldContainer[pb.LoopRunEvent]",
+    first_number: int,
+    lines: Sequence[bytes],
+    patient: bool,
+) -> tuple[int, str | None]:
     """As fill_events for lines among which something is odd: the ordinary ones still go the quick way."""
     for number, line in enumerate(lines, first_number):
         if not line.strip():
             continue
+        reason: str | None
         if len(lines) > 1:
-            _, reason = fill_events(events, number, (line,))
+            _, reason = fill_events(events, number, (line,), patient=patient)
+        elif not patient and len(line) > _HEAVY_BYTES:
+            reason = None
         elif reason := _fill_slowly(events.add(), number, line):
             del events[-1]
-        if reason:
+        if reason != "":
             return number - first_number, reason
     return len(lines), ""
 

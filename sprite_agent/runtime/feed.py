@@ -6,6 +6,7 @@ walk this feed, so what they say is the same by construction.
 """
 
 import hashlib
+import time
 from collections.abc import Callable, Iterator
 from itertools import islice
 from typing import NamedTuple
@@ -26,6 +27,10 @@ BATCH_EVENTS = 256
 BATCH_BYTES = 64 * 1024
 _READ_BYTES = 256 * 1024
 _PREFIX_BYTES = 256
+# New lines bring a bookmark no more often than this.
+_NEWS_SECONDS = 1.0
+# A log that is away for longer than a rotation takes ends a stream that follows it.
+LOG_PATIENCE_SECONDS = 10.0
 # Messages of one read, roughly: a log of nothing but short invalid lines would make a hundred thousand.
 _READ_MESSAGES = 256
 
@@ -44,7 +49,8 @@ class FeedOptions(NamedTuple):
 class EventFeed:
     """Reads one log from a place on.
 
-    snapshot: makes the snapshot for a bookmark; it may raise OpsError. clock: seconds since 1970.
+    snapshot: makes the snapshot for a bookmark; it may raise OpsError. state: changes when a state file
+    does, cheap to ask. clock: seconds since 1970.
     """
 
     def __init__(
@@ -54,6 +60,7 @@ class EventFeed:
         options: FeedOptions,
         *,
         snapshot: Callable[[], pb.LoopRunSnapshot],
+        state: Callable[[], object],
         boot_id: str,
         clock: Callable[[], float],
     ) -> None:
@@ -61,6 +68,10 @@ class EventFeed:
         self._log = log
         self._source = source
         self._snapshot = snapshot
+        self._state = state
+        self._marked_state: object = None
+        self._marked_at = 0.0
+        self._unmarked = False  # whether anything was handed out since the last bookmark
         self._boot_id = boot_id
         self._clock = clock
         self._line = 0
@@ -72,6 +83,7 @@ class EventFeed:
         self._head = _NO_HEAD
         # Set when max_events have been sent: nothing more will come.
         self.finished = False
+        self.is_stuck = False
 
     @property
     def position(self) -> pb.LogPosition:
@@ -109,8 +121,13 @@ class EventFeed:
         """
         return list(islice(self.messages(), _READ_MESSAGES))
 
-    def messages(self) -> Iterator[sprite_pb2.WatchEventsResponse]:
-        """As read, but each message is made when it is asked for. It may be left half way."""
+    def messages(self, *, patient: bool = True) -> Iterator[sprite_pb2.WatchEventsResponse]:
+        """As read, but each message is made when it is asked for. It may be left half way.
+
+        patient: False ends before a line that would take more than a few milliseconds; `is_stuck` then says
+        that read() has to be called, in a thread.
+        """
+        self.is_stuck = False
         if self.finished:
             return
         behind = self._offset < self._head.offset
@@ -124,7 +141,16 @@ class EventFeed:
             self._head = head
             yield from self._go_to(place, misfit, reached)
         if self._offset < self._head.offset:
-            yield from self._read_block()
+            yield from self._read_block(patient)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether known lines are still to be handed out."""
+        return not self.finished and self._offset < self._head.offset
+
+    def is_quick(self) -> bool:
+        """Whether `messages(patient=False)` takes no more than a few milliseconds now."""
+        return not self.is_stuck and self._log.refresh_if_quick() is not None
 
     def may_be_behind(self) -> bool:
         """Whether the log has changed since this feed looked; costs a stat."""
@@ -132,6 +158,9 @@ class EventFeed:
 
     def bookmark(self) -> sprite_pb2.WatchEventsResponse:
         """A Bookmark of the place; with the snapshot when it holds there and changed since the last one."""
+        self._marked_at = time.monotonic()
+        self._marked_state = self._state()
+        self._unmarked = False
         message = self._message()
         message.bookmark.position.CopyFrom(self.position)
         if self._line != self._head.line:
@@ -148,10 +177,26 @@ class EventFeed:
                 message.bookmark.snapshot.CopyFrom(snapshot)
         return message
 
-    def bookmark_if_news(self) -> sprite_pb2.WatchEventsResponse | None:
-        """A Bookmark when it would bring a changed snapshot; None otherwise."""
+    def is_bookmark_due(self) -> bool:
+        """Whether due_bookmark may bring one; costs a few stat calls."""
+        return self.seconds_to_bookmark() <= 0 or self._marked_state != self._state()
+
+    def due_bookmark(self) -> sprite_pb2.WatchEventsResponse | None:
+        """The Bookmark that a follower who has everything should get now, if any.
+
+        At the granted interval; when a state file changed; and after new lines, but then once a second at
+        most: each brings a whole snapshot, since the log's digest is part of it.
+        """
+        if not self.is_bookmark_due():
+            return None
+        idle = time.monotonic() - self._marked_at >= self.options.bookmark_seconds
         message = self.bookmark()
-        return message if message.bookmark.HasField("snapshot") else None
+        return message if idle or message.bookmark.HasField("snapshot") else None
+
+    def seconds_to_bookmark(self) -> float:
+        """How long until due_bookmark should be asked again, if nothing happens before."""
+        pace = _NEWS_SECONDS if self._unmarked else self.options.bookmark_seconds
+        return max(0.0, self._marked_at + pace - time.monotonic())
 
     def goodbye(self, reason: str, retry_after: float | None = None) -> sprite_pb2.WatchEventsResponse:
         """The last message of a planned end."""
@@ -204,7 +249,7 @@ class EventFeed:
 
     # --- lines --------------------------------------------------------------------------------------
 
-    def _read_block(self) -> Iterator[sprite_pb2.WatchEventsResponse]:
+    def _read_block(self, patient: bool) -> Iterator[sprite_pb2.WatchEventsResponse]:
         """Messages of the next 256 KiB or so; each is made when it is asked for."""
         available = self._head.offset - self._offset
         data = self._log.read(self._head, self._offset, min(available, _READ_BYTES))
@@ -218,7 +263,9 @@ class EventFeed:
                 end = data.find(b"\n", position) + 1
             if not end:
                 if position == 0:
-                    yield from self._read_long_line()
+                    self.is_stuck = not patient
+                    if patient:
+                        yield from self._read_long_line()
                 return
             most = BATCH_EVENTS
             if self.options.max_events:
@@ -226,16 +273,21 @@ class EventFeed:
             lines = data[position : end - 1].split(b"\n", most)
             if len(lines) > most:
                 end -= len(lines.pop()) + 1
-            yield from self._read_lines(lines, memoryview(data)[position:end])
+            yield from self._read_lines(lines, memoryview(data)[position:end], patient)
+            if self.is_stuck:
+                return
             position = end
 
-    def _read_lines(self, lines: list[bytes], data: memoryview) -> Iterator[sprite_pb2.WatchEventsResponse]:
+    def _read_lines(
+        self, lines: list[bytes], data: memoryview, patient: bool
+    ) -> Iterator[sprite_pb2.WatchEventsResponse]:
         """A batch of `lines`, and one more from each line on that is no event. data: their bytes on disk."""
         told = 0  # 1: the batch begins with an invalid line that has been told of
         while lines:
             first = self._line + 1
             message, batch = self._new_batch(first)
-            taken, reason = fill_events(batch.events, first + told, lines[told:] if told else lines)
+            rest = lines[told:] if told else lines
+            taken, reason = fill_events(batch.events, first + told, rest, patient=patient)
             taken += told
             if taken:
                 size = len(data) if taken == len(lines) else sum(map(len, lines[:taken])) + taken
@@ -243,6 +295,9 @@ class EventFeed:
                 self.finished = self._sent == self.options.max_events != 0
                 yield self._close_batch(message, first + taken - 1, data[:size])
                 lines, data = lines[taken:], data[size:]
+            if reason is None:
+                self.is_stuck = True
+                return
             told = 1 if reason else 0
             if reason and self._line + 1 > self._told_line:
                 self._told_line = self._line + 1
@@ -265,6 +320,7 @@ class EventFeed:
         self._hasher.update(lines)
         self._offset += len(lines)
         self._line = last_line
+        self._unmarked = True
         message.batch.last_line = last_line
         message.batch.end_digest = self._hasher.digest()
         return message
@@ -292,7 +348,7 @@ class EventFeed:
         data = self._log.read(self._head, self._offset, MAX_LINE_BYTES + 1)
         end = data.find(b"\n") + 1
         if end:
-            yield from self._read_lines([data[: end - 1]], memoryview(data)[:end])
+            yield from self._read_lines([data[: end - 1]], memoryview(data)[:end], True)
             return
         number = self._line + 1
         offset = self._offset

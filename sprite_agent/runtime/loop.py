@@ -76,14 +76,17 @@ class LoopReader:
             pb.Source(repo_path=self.repo, loop_id=self.loop_id),
             options,
             snapshot=lambda: self.snapshot(trace_id=options.trace_id, pass_invalid_lines=True),
+            state=self._state_signature,
             boot_id=self._boot_id,
             clock=self._clock,
         )
 
     def _signature(self, head: Head) -> object:
+        return head, self._state_signature()
+
+    def _state_signature(self) -> object:
         paths = self.paths
         return (
-            head,
             self._files.signature(paths.state),
             self._files.signature(paths.active_run),
             self._files.signature(paths.approval),

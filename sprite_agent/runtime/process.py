@@ -6,6 +6,7 @@ from typing import NamedTuple
 import psutil
 
 from sprite_agent.runtime.statefiles import StateFiles
+from spritemesh.bridge.parts import storable
 from spritemesh.errors import OpsError
 from spritemesh.ids import validate_loop_id
 from spritemesh.jsontext import JSON
@@ -81,4 +82,4 @@ def _loop_id(value: JSON) -> str:
 
 
 def _text(value: JSON) -> str:
-    return value if isinstance(value, str) else ""
+    return storable(value) if isinstance(value, str) else ""

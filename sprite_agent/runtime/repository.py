@@ -1,5 +1,6 @@
 """One repository with its loops: hands out one shared reader a loop."""
 
+import os
 import threading
 import time
 from collections import OrderedDict
@@ -9,7 +10,7 @@ from sprite_agent.runtime.layout import list_loop_ids, resolve_repo
 from sprite_agent.runtime.loop import LoopReader
 
 # Readers kept; each holds at most some 100 KiB of checkpoints and one open file.
-_MAX_READERS = 128
+_MAX_READERS = 1024
 
 
 class Repository:
@@ -28,6 +29,8 @@ class Repository:
             reader = self._readers.get(loop_id)
             if reader is None:
                 reader = LoopReader(self.path, loop_id, boot_id=self.boot_id, clock=self._clock)
+                if not os.path.isdir(os.path.join(self.path, reader.paths.directory)):
+                    return reader  # an id that somebody made up takes nobody's place
                 self._readers[loop_id] = reader
                 if len(self._readers) > _MAX_READERS:
                     # Streams may still read through it: it is closed when the last of them ends.

@@ -168,10 +168,11 @@ def _boolean(path: str, member: str, value: JSON) -> None:
 
 
 def _run_id(path: str, value: JSON) -> str:
-    """A run id as text; null, false and 0 are none (contract B.2)."""
+    """A run id as text; null, false, 0 and "" are none, an empty array or object is one (contract B.2)."""
     if value is True:
         raise OpsError("artifact_invalid", f"{path}: run_id is boolean where a string is expected")
-    return text_field(value) if value else ""
+    # 0 stands for every spelling of the number, and for false.
+    return "" if value is None or value in (0, "") else text_field(value)
 
 
 def _text(*values: JSON) -> str | None:

@@ -14,7 +14,7 @@ from sprite_agent.changes import ChangeHub, Subscription
 from sprite_agent.drain import Drain
 from sprite_agent.gate import DRAIN_RETRY_SECONDS
 from sprite_agent.heartbeat import HeartbeatSource, grant_interval
-from sprite_agent.runtime.feed import EventFeed, FeedOptions, log_head
+from sprite_agent.runtime.feed import LOG_PATIENCE_SECONDS, EventFeed, FeedOptions, log_head
 from sprite_agent.runtime.loop import LoopReader
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.runtime.watch import SAFETY_POLL_SECONDS, loop_directories
@@ -29,8 +29,6 @@ _BOOKMARK_SECONDS = (1.0, 5.0, 60.0)  # least, default, most
 # After a read that brought something, the next one waits this long since it began: a line after a pause
 # goes at once, and a busy log is sent in batches.
 _LEADING_EDGE_SECONDS = 0.005
-# A log that is away for longer than a rotation takes ends the stream.
-_LOG_PATIENCE_SECONDS = 10.0
 _LIVENESS_POLL_SECONDS = 0.25
 
 
@@ -134,17 +132,17 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
         """What the log holds by now, until the agent drains.
 
         A batch takes half a millisecond to make, less than a thread costs under Python's lock; what may take
-        longer, a log that must be indexed first, is left to a thread.
+        longer, a log that must be indexed first or a large line of odd values, is left to a thread.
         """
         count = -1
-        while count and not self._drain.started:
+        while (count or feed.is_stuck) and not self._drain.started:
             count = 0
-            if feed.may_be_behind():
+            if feed.is_stuck or feed.may_be_behind():
                 for message in await self._run(feed.read):
                     count += 1
                     yield message
             else:
-                for message in feed.messages():
+                for message in feed.messages(patient=False):
                     count += 1
                     yield message
 
@@ -153,18 +151,21 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
     ) -> AsyncIterator[sprite_pb2.WatchEventsResponse]:
         """What comes after the first catching up, until the agent drains or the log stays away."""
         directories = _directories(reader)
-        bookmarked = time.monotonic()
         away_since: float | None = None
         yield await self._run(feed.bookmark)
         while not self._drain.started:
             started = time.monotonic()
+            messages: list[sprite_pb2.WatchEventsResponse] = []
             try:
-                messages = await self._run(feed.read)
+                # A thread takes longer than a line: it is asked only when there is much to do.
+                if feed.is_quick():
+                    messages = list(feed.messages(patient=False))
+                if feed.is_stuck or (not messages and feed.may_be_behind()):
+                    messages += await self._run(feed.read)
                 away_since = None
             except OpsError:
-                messages = []
                 away_since = away_since or started
-                if started - away_since > _LOG_PATIENCE_SECONDS:
+                if started - away_since > LOG_PATIENCE_SECONDS:
                     yield feed.goodbye("log_unavailable", DRAIN_RETRY_SECONDS)
                     return
             for message in messages:
@@ -176,25 +177,20 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
             if messages:
                 await asyncio.sleep(max(0.0, started + _LEADING_EDGE_SECONDS - time.monotonic()))
                 continue
-            if away_since is None:
-                due = time.monotonic() - bookmarked >= feed.options.bookmark_seconds
-                bookmark = await self._run(feed.bookmark if due else feed.bookmark_if_news)
+            if away_since is None and feed.is_bookmark_due():
+                bookmark = await self._run(feed.due_bookmark)
                 if bookmark is not None:
-                    bookmarked = time.monotonic()
                     yield bookmark
-            await self._quiet(feed, directories, changes, bookmarked + feed.options.bookmark_seconds)
+            await self._quiet(feed, directories, changes)
         yield await self._run(feed.bookmark)
         yield feed.goodbye("agent_draining", DRAIN_RETRY_SECONDS)
 
-    async def _quiet(
-        self, feed: EventFeed, directories: tuple[str, str], changes: Subscription, due: float
-    ) -> None:
+    async def _quiet(self, feed: EventFeed, directories: tuple[str, str], changes: Subscription) -> None:
         """Return when something may have changed, a bookmark is due, or the agent drains."""
         while not self._drain.started:
-            left = due - time.monotonic()
-            if await changes.wait(max(0.0, min(left, SAFETY_POLL_SECONDS))):
-                return
-            if time.monotonic() >= due or feed.may_be_behind():
+            # A log that is away has no bookmarks: it is looked for at the slow poll.
+            seconds = min(feed.seconds_to_bookmark() or SAFETY_POLL_SECONDS, SAFETY_POLL_SECONDS)
+            if await changes.wait(seconds) or not feed.seconds_to_bookmark() or feed.may_be_behind():
                 return
             self._hub.ensure(directories)
 

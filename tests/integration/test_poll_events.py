@@ -1,8 +1,11 @@
 """`ops-manager poll-events`, from files and through an agent."""
 
+import array
+import fcntl
 import json
 import signal
 import subprocess
+import termios
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -310,3 +313,49 @@ def test_two_followers_with_cursors_of_their_own_see_the_same(
     for running in pair:
         assert running.end(signal.SIGINT).events == [1, 2, 3, 4, 5]
     assert cursor_of(tmp_path / "a")["position"] == cursor_of(tmp_path / "b")["position"]
+
+
+def test_follower_that_ends_at_an_invalid_line_keeps_what_it_printed(desk: Desk, follow: Follow) -> None:
+    running = follow(desk)
+    desk.loop.append(events(1, 2))
+    running.wait_for_event(2)
+    desk.loop.append(event(3) + b"{half\n" + event(5))
+    done = running.end()
+    assert (done.code, done.events) == (1, [1, 2, 3])
+    again = follow(desk).end()
+    assert (again.code, again.out) == (1, "")
+    assert desk.poll("--on-invalid-line", "quarantine").events == [5]
+
+
+def test_follower_that_fails_before_its_first_event_leaves_the_cursor_alone(
+    desk: Desk, follow: Follow
+) -> None:
+    desk.loop.append(events(1, 3))
+    desk.cursor_file.write_text('{"eventLineOffset":9}')
+    assert follow(desk).end().code == 1
+    assert desk.cursor_file.read_text() == '{"eventLineOffset":9}'
+
+
+def test_follower_interrupted_while_nobody_reads_loses_nothing(loop: LoopFiles) -> None:
+    loop.append(b"".join(event(number, message="x" * 500) for number in range(1, 1001)))
+    desk = Desk(loop, None)
+    with subprocess.Popen(
+        command(*desk.words, "--follow"), stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    ) as process:
+        assert process.stdout is not None
+        pipe = process.stdout.fileno()
+        # Full but for a page, so that the writer sleeps in the middle of its events.
+        full = fcntl.fcntl(pipe, fcntl.F_GETPIPE_SZ) - 4096
+        wait_for(lambda: _unread(pipe) >= full, what="a full pipe")
+        process.send_signal(signal.SIGINT)
+        printed = [line for line in process.stdout.read().split(b"\n")[:-1] if line]
+    assert process.returncode == 130
+    seen = [json.loads(line)["sequence"]["value"] for line in printed]
+    assert set(seen) | set(desk.poll().events) == set(range(1, 1001))
+
+
+def _unread(pipe: int) -> int:
+    """Bytes that wait in a pipe."""
+    count = array.array("i", [0])
+    fcntl.ioctl(pipe, termios.FIONREAD, count)
+    return count[0]

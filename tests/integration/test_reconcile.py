@@ -171,6 +171,25 @@ def test_replaced_log_is_read_from_its_beginning_without_alarm(desk: Desk) -> No
     assert "logReset" not in desk.last_row()
 
 
+def test_rotation_through_an_empty_log_raises_no_alarm(desk: Desk) -> None:
+    desk.run()
+    desk.log.unlink()
+    desk.log.touch()
+    codes = [desk.run()[0]]
+    desk.append(line("loop_start"))
+    codes.append(desk.run()[0])
+    assert (codes, desk.last_row()["eventsIngested"]) == ([0, 0], 1)
+    assert desk.document("sequence-state.json")["violations"] == []
+    assert all(row["category"] != "ordering_drift_detected" for row in desk.rows("escalations.jsonl"))
+
+
+@pytest.mark.parametrize("row", [{"status": ["x"]}, {"status": {}}, [], 5])
+def test_damaged_intent_does_not_stop_the_pass(desk: Desk, row: Any) -> None:
+    desk.ops.mkdir(parents=True)
+    (desk.ops / "intents.jsonl").write_text(json.dumps(row) + "\n")
+    assert desk.run()[0] == 0
+
+
 def test_replacement_by_a_longer_log_skips_nothing(desk: Desk) -> None:
     desk.run()
     desk.log.write_text(line("loop_start", message="another") + line() * 6)
@@ -564,6 +583,19 @@ def test_failure_of_the_stream_gets_its_coarse_code(
         codes.append(outcome.failure_code)
         assert outcome.reconcile_row["failureMessage"] == f"{reason}: no"
     assert codes == [local, service]
+
+
+def test_unparsable_heartbeat_of_a_peer_fails_the_pass_with_all_its_documents(tmp_path: Path) -> None:
+    log = FakeLog(3)
+    snapshot = log.snapshot()
+    snapshot.runtime.heartbeat.json = "{half"
+    outcome = run_scripted(tmp_path, ScriptedTransport([snapshot], [log.drained()]), service=True)
+    assert outcome.failure_code == "service_response_invalid"
+    assert "invalid_transport_payload" in outcome.health["reasonCodes"]
+    ops = tmp_path / ".superloop/ops-manager" / LOOP
+    assert json.loads((ops / "health.json").read_text()) == outcome.health
+    assert len((ops / "telemetry/reconcile.jsonl").read_text().splitlines()) == 1
+    assert not (ops / "cursor.json").exists()
 
 
 def test_failed_snapshot_asks_for_no_events(tmp_path: Path) -> None:

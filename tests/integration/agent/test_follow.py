@@ -237,7 +237,7 @@ def test_log_that_stays_away_ends_the_stream_with_a_reason(
     from sprite_agent.services import sprite as service_module
     from superloop.ops.v1 import sprite_pb2
 
-    monkeypatch.setattr(service_module, "_LOG_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(service_module, "LOG_PATIENCE_SECONDS", 0.2)
     monkeypatch.setattr(service_module, "SAFETY_POLL_SECONDS", 0.05)
     loop = repo.loop("alpha", events(1, 2))
 

@@ -139,7 +139,7 @@ def test_heartbeats_go_on_whatever_the_runtimes_files_hold(
         stream = beats(stub, 0.25)
         next(stream)
         active = repo.root / ".superloop" / "active-run.json"
-        for content in ("{half", "[]", '{"pid":1,"loop_id":"../.."}'):
+        for content in ("{half", "[]", '{"pid":1,"loop_id":"../.."}', '{"pid":1,"stage":"\\ud800"}'):
             active.write_text(content)
             next(stream)
         loop.log.unlink()

@@ -258,6 +258,63 @@ def test_broken_stream_is_taken_up_at_the_verified_place(
     assert told == [3], "a line is told of once, however often the stream breaks"
 
 
+class Hanging(Scripted):
+    """Says Opened, then nothing more, or only that it lives."""
+
+    def __init__(self, *, bookmarks: bool) -> None:
+        super().__init__([None])
+        self._bookmarks = bookmarks
+
+    def say(self, attempt: int, context: grpc.ServicerContext) -> Iterator[sprite_pb2.WatchEventsResponse]:
+        ended = threading.Event()
+        context.add_callback(ended.set)
+        while not ended.wait(0.05):
+            if self._bookmarks:
+                yield sprite_pb2.WatchEventsResponse(bookmark=sprite_pb2.Bookmark())
+
+
+@pytest.mark.parametrize("bookmarks", [False, True], ids=["silent", "bookmarks only"])
+def test_stream_that_never_comes_to_its_end_is_given_up(
+    serve: Callable[[Scripted], str], bookmarks: bool
+) -> None:
+    endpoint = parse_base_url(serve(Hanging(bookmarks=bookmarks)), "")
+    patience = grpc_transport.Patience(first=5, following=0.4)
+    transport = grpc_transport.GrpcTransport(endpoint, Retry(1, 0), patience)
+    try:
+        assert reason_of(lambda: list(transport.events("alpha", None))) == "deadline_exceeded"
+    finally:
+        transport.close()
+
+
+def test_reader_that_takes_its_time_is_no_silent_agent(loop: LoopFiles, start: StartAgent) -> None:
+    loop.append(events(1, 600))
+    endpoint = parse_base_url(start().url, TOKEN)
+    transport = grpc_transport.GrpcTransport(endpoint, QUICK, grpc_transport.Patience(5, 0.3))
+    try:
+        for message in transport.events("alpha", None):
+            if message.HasField("batch") and message.batch.first_line == 1:
+                threading.Event().wait(0.8)  # far longer than the agent may be silent
+    finally:
+        transport.close()
+
+
+class Ending(Scripted):
+    """Sends the one event that was wanted, then breaks."""
+
+    def say(self, attempt: int, context: grpc.ServicerContext) -> Iterator[sprite_pb2.WatchEventsResponse]:
+        batch = pb.EventBatch(first_line=1, last_line=1, end_digest=b"d" * 32)
+        batch.events.add(line=1, raw="{}")
+        yield sprite_pb2.WatchEventsResponse(batch=batch)
+        context.abort(grpc.StatusCode.UNAVAILABLE, "the connection is gone")
+
+
+def test_break_behind_the_last_event_wanted_is_none(
+    remote: OpenRemote, serve: Callable[[Scripted], str]
+) -> None:
+    transport = remote(serve(Ending([None])), retry=Retry(1, 0))
+    assert len(list(transport.events("alpha", None, max_events=1))) == 2
+
+
 # --- addresses -----------------------------------------------------------------------------------------
 
 

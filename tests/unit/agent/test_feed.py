@@ -357,9 +357,9 @@ def test_bookmark_brings_the_snapshot_once_until_it_changes(reader: LoopReader, 
     first = feed.bookmark().bookmark
     assert first.position == first.snapshot.position == place(events(1, 2))
     assert not feed.bookmark().bookmark.HasField("snapshot")
-    assert feed.bookmark_if_news() is None
+    assert feed.due_bookmark() is None
     loop.put("approval.json", {"status": "pending"})
-    news = feed.bookmark_if_news()
+    news = feed.due_bookmark()
     assert news is not None
     assert news.bookmark.snapshot.run.status == "awaiting_approval"
 
@@ -477,3 +477,31 @@ def test_feed_hands_out_every_complete_line_exactly_once(
 def test_reset_reasons_are_all_told_apart() -> None:
     told = {case[3] for case in reset_cases()}
     assert told | {Reset.REASON_UNSPECIFIED} == set(sprite_pb2.LogReset.Reason.values())
+
+
+def test_large_line_of_odd_values_is_left_for_a_thread(reader: LoopReader, loop: LoopFiles) -> None:
+    """On the event loop it would take long; what comes before and after it need not wait for a thread."""
+    heavy = b'{"timestamp":"t","event":"odd","message":{"a":[' + b"1," * 20_000 + b"1]}}\n"
+    whole = event(1) + heavy + event(3)
+    loop.append(whole)
+    feed, _ = opened(reader)
+    quick = list(feed.messages(patient=False))
+    assert (feed.is_stuck, feed.position.line) == (True, 1)
+    assert not list(feed.messages(patient=False))
+    messages = quick + feed.read()
+    assert (feed.is_stuck, feed.position.line) == (False, 3)
+    check_stream(messages, whole)
+
+
+def test_bookmark_after_new_lines_keeps_a_pace(reader: LoopReader, loop: LoopFiles) -> None:
+    """Each brings a whole snapshot: a busy log must not send one with every line."""
+    feed, _ = opened(reader, follow=True)
+    feed.bookmark()
+    loop.append(event(1))
+    drain(feed)
+    assert feed.due_bookmark() is None
+    assert 0 < feed.seconds_to_bookmark() <= 1
+    loop.put("approval.json", {"status": "pending"})
+    news = feed.due_bookmark()
+    assert news is not None, "a state file is told of at once"
+    assert news.bookmark.position.line == 1

@@ -1,9 +1,12 @@
 """heartbeat.v1.json: kept for a loop whose process lives, and never over another's file."""
 
+import asyncio
 import json
 import os
 import subprocess
 import sys
+import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import psutil
@@ -18,6 +21,7 @@ from sprite_agent.heartbeat import (
 )
 from sprite_agent.runtime.repository import Repository
 from tests.harness.loops import LoopFiles, Repo
+from tests.harness.waiting import wait_for
 
 LONG_AGO = psutil.Process().create_time() - 3600
 
@@ -113,6 +117,48 @@ def test_no_directory_is_made_for_a_loop_that_has_none(repo: Repo, heartbeats: H
     repo.running(os.getpid(), "ghost")
     assert not heartbeats.write_once()
     assert not (repo.root / ".superloop" / "loops" / "ghost").exists()
+
+
+async def test_defect_while_writing_is_logged_and_tried_again(
+    repo: Repo, loop: LoopFiles, caplog: pytest.LogCaptureFixture
+) -> None:
+    """An exception that left `run` would end the task group of the agent, and so the agent."""
+
+    class Defective(HeartbeatFile):
+        tries = 0
+
+        def write_once(self) -> bool:
+            self.tries += 1
+            if self.tries == 1:
+                raise ZeroDivisionError
+            return super().write_once()
+
+    repo.running(os.getpid(), loop.loop_id)
+    repository = Repository(str(repo.root), boot_id="b" * 32)
+    task = asyncio.create_task(Defective(HeartbeatSource(repository, LagProbe()), 0.01).run())
+    await asyncio.to_thread(wait_for, lambda: loop.heartbeat.exists() or task.done(), what="the second try")
+    assert not task.done()
+    task.cancel()
+    assert "ZeroDivisionError" in caplog.text
+
+
+def test_streams_share_one_look_at_the_runtime(repo: Repo, loop: LoopFiles) -> None:
+    """A thousand streams ask four times a second each; the answers of one moment are one."""
+    source = HeartbeatSource(Repository(str(repo.root), boot_id="b" * 32), LagProbe())
+    repo.running(os.getpid(), loop.loop_id)
+    with ThreadPoolExecutor(8) as pool:
+        started = time.monotonic()
+        found = [future.result() for future in [pool.submit(source.active_run) for _ in range(1000)]]
+        periods = 2 + (time.monotonic() - started) / 0.2
+    assert found[0] is not None
+    assert len({id(run) for run in found}) <= periods
+    repo.running(1, loop.loop_id)
+
+    def pid() -> int:
+        run = source.active_run()
+        return 0 if run is None else run.pid
+
+    wait_for(lambda: pid() == 1, what="the change to be seen")
 
 
 @pytest.mark.parametrize(

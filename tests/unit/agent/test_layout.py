@@ -60,11 +60,13 @@ def test_repository_where_nothing_ever_ran_has_no_loops(tmp_path: Path) -> None:
 
 def test_readers_are_shared_and_bounded(repo: Repo) -> None:
     repository = Repository(str(repo.root))
+    for number in range(1100):
+        repo.loop(f"a{number}", None)
     first = repository.loop("a0")
     assert repository.loop("a0") is first
-    for number in range(1, 200):
+    for number in range(1, 1100):
         repository.loop(f"a{number}")
-    assert len(repository._readers) <= 128
+    assert len(repository._readers) <= 1024
     assert repository.loop("a0") is not first
     repository.close()
 
@@ -75,7 +77,17 @@ def test_log_that_is_still_read_outlives_its_place_in_the_cache(repo: Repo) -> N
     repository = Repository(str(repo.root))
     reader = repository.loop("busy")
     head = reader.head()
-    for number in range(200):
+    for number in range(1100):
+        repo.loop(f"other-{number}", None)
         repository.loop(f"other-{number}")
     assert repository.loop("busy") is not reader
     assert reader.log.read(head, 0, head.size)
+
+
+def test_loop_that_does_not_exist_takes_nobodys_place_in_the_cache(repo: Repo) -> None:
+    repo.loop("real", b"{}\n")
+    repository = Repository(str(repo.root))
+    real = repository.loop("real")
+    for number in range(2000):
+        repository.loop(f"made-up-{number}")
+    assert repository.loop("real") is real

@@ -91,6 +91,13 @@ def test_missing_or_broken_file_names_no_run(repo: Repo) -> None:
     assert active_run(repo) is None
 
 
+def test_stage_that_is_no_text_is_told_as_far_as_a_message_can_hold_it(repo: Repo) -> None:
+    (repo.root / ACTIVE_RUN).write_text(f'{{"pid":{os.getpid()},"stage":"half \\ud800"}}')
+    run = active_run(repo)
+    assert run is not None
+    assert run.stage == "half \ufffd"
+
+
 @pytest.mark.parametrize("loop_id", [None, "", "..", "../x", 3])
 def test_loop_id_that_is_no_directory_name_is_dropped(repo: Repo, loop_id: JSON) -> None:
     repo.put("active-run.json", {"pid": os.getpid(), "loop_id": loop_id, "stage": 7})

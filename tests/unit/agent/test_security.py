@@ -4,8 +4,11 @@ from pathlib import Path
 
 import pytest
 
+from manager.cli.source import read_token as read_token_of_manager
+from manager.transport import parse_base_url
 from sprite_agent.security import TokenCheck, check_exposure, parse_address, read_token
 from spritemesh.errors import OpsError
+from spritemesh.names import SERVICE_TOKEN_VARIABLE
 
 
 def refusal(*metadata: tuple[str, str | bytes], token: str = "right") -> str | None:
@@ -134,6 +137,7 @@ def test_addresses_are_read(text: str, target: str, is_loopback: bool) -> None:
         "host:-1",
         "host:65536",
         "host:１",
+        "host:" + "1" * 5000,
         "[::1]",
         "unix:",
         "unix:x",
@@ -173,3 +177,41 @@ def test_nobody_is_served_openly_by_accident(
     with pytest.raises(OpsError) as caught:
         check()
     assert caught.value.reason == reason
+
+
+# --- the other side ------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(("flag", "variable"), [(" t\n", None), (None, "\tt \n"), ("", "t"), ("t", "other")])
+def test_manager_takes_a_padded_token_as_the_agent_does(
+    monkeypatch: pytest.MonkeyPatch, flag: str | None, variable: str | None
+) -> None:
+    monkeypatch.setenv(SERVICE_TOKEN_VARIABLE, variable or "")
+    assert read_token_of_manager(flag) == read_token(flag or None, None, variable) == "t"
+
+
+@pytest.mark.parametrize(
+    ("flag", "variable", "origin"),
+    [("two words", "good", "--service-token"), (None, "two words", SERVICE_TOKEN_VARIABLE)],
+)
+def test_manager_blames_the_place_that_its_token_came_from(
+    monkeypatch: pytest.MonkeyPatch, flag: str | None, variable: str, origin: str
+) -> None:
+    monkeypatch.setenv(SERVICE_TOKEN_VARIABLE, variable)
+    with pytest.raises(OpsError) as caught:
+        read_token_of_manager(flag)
+    assert (caught.value.reason, caught.value.field) == ("invalid_request", origin)
+    assert caught.value.message.startswith(f"{origin}: ")
+
+
+@pytest.mark.parametrize(
+    "url", ["grpc://h:65536", "grpc://h:\uff11", "grpc://h:\u0661", "grpc://h:" + "1" * 5000, "unix:///"]
+)
+def test_manager_refuses_an_address_that_no_agent_can_have(url: str) -> None:
+    with pytest.raises(OpsError) as caught:
+        parse_base_url(url, "t")
+    assert (caught.value.reason, caught.value.field) == ("invalid_request", "--service-base-url")
+
+
+def test_manager_takes_the_last_port() -> None:
+    assert parse_base_url("grpc://h:65535", "t").target == "h:65535"

@@ -57,6 +57,28 @@ def test_run_id_of_the_caller_is_not_remembered(reader: LoopReader, loop: LoopFi
 
 
 @pytest.mark.parametrize(
+    ("value", "run_id"),
+    [
+        (None, "of-the-event"),
+        (False, "of-the-event"),
+        (0, "of-the-event"),
+        (0.0, "of-the-event"),
+        ("", "of-the-event"),
+        ([], "[]"),
+        ({}, "{}"),
+        ("0", "0"),
+        (7, "7"),
+    ],
+)
+def test_run_id_is_the_first_that_is_not_empty(
+    reader: LoopReader, loop: LoopFiles, value: JSON, run_id: str
+) -> None:
+    loop.append(event(1, run_id="of-the-event"))
+    loop.put("run-summary.json", {"entries": [{"run_id": value}]})
+    assert reader.snapshot().run.run_id == run_id
+
+
+@pytest.mark.parametrize(
     ("state", "approval", "entry", "last", "status"),
     [
         ({"active": True, "current_loop_id": "alpha"}, {"status": "pending"}, {}, {}, "awaiting_approval"),

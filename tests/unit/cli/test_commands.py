@@ -90,6 +90,35 @@ class TestProjectState:
         assert "running" in out
         assert json.loads((ops(repo) / "state.json").read_text())["run"]["runId"] == "r"
 
+    def test_odd_members_are_no_reason_to_refuse_a_projection(self, call: Call, repo: Path) -> None:
+        odd = {"traceId": 5, "emittedAt": 5, "artifacts": "x", "sequence": "x", "health": {"lastEventAt": 5}}
+        run = {"run": {"runId": 5, "iteration": "3", "status": ["x"]}, "cursor": {"eventLineOffset": "5"}}
+        event = {**EVENT, "emittedAt": 5, "traceId": 5, "event": {"name": "x", "role": 5}, "cursor": []}
+        (repo / "s.json").write_text(json.dumps(SNAPSHOT | odd | run))
+        (repo / "e.jsonl").write_text(json.dumps(event) + "\n")
+        for output in ("json", "table"):
+            code, out, err = call(
+                "project-state", "--repo", str(repo), "--loop", "alpha", "--output", output,
+                "--snapshot-file", str(repo / "s.json"), "--events-file", str(repo / "e.jsonl"),
+            )  # fmt: skip
+            assert (code, err) == (0, "")
+            assert out
+        state = json.loads((ops(repo) / "state.json").read_text())
+        assert state["run"] == {"runId": 5, "iteration": "3"}
+        assert state["projection"]["lastEventAt"] == 5
+        assert state["cursor"] == {"eventLineOffset": "5", "eventLineCount": 0}
+        assert state["evidence"]["lastEventEnvelope"] == event
+
+    @pytest.mark.parametrize("name", ["", None, 5])
+    def test_event_without_a_name_is_refused(self, call: Call, repo: Path, name: Any) -> None:
+        (repo / "e.jsonl").write_text(json.dumps({**EVENT, "event": {"name": name}}) + "\n")
+        code, out, err = call(
+            "project-state", "--repo", str(repo), "--loop", "alpha",
+            "--snapshot-file", str(repo / "s.json"), "--events-file", str(repo / "e.jsonl"),
+        )  # fmt: skip
+        assert (code, out) == (1, "")
+        assert "event.name" in err
+
     @pytest.mark.parametrize("line", ["{", "[]", "{}", json.dumps({**EVENT, "source": {"loopId": "beta"}})])
     def test_bad_event_is_named_by_line_and_nothing_is_made(self, call: Call, repo: Path, line: str) -> None:
         (repo / "e.jsonl").write_text(f"{line}\n{json.dumps(EVENT)}\n")
@@ -148,6 +177,15 @@ class TestHealth:
     def test_damaged_last_intent_is_ignored(self, call: Call, tmp_path: Path, tail: str) -> None:
         path = tmp_path / "i.jsonl"
         path.write_text('{"status":"ambiguous"}\n' + tail)
+        code, out, _ = call("health", "--intents-file", str(path))
+        assert (code, json.loads(out)["status"]) == (0, "healthy")
+
+    @pytest.mark.parametrize("status", [["x"], {"a": 1}, 5, True])
+    def test_intent_status_of_another_kind_is_no_failure(
+        self, call: Call, tmp_path: Path, status: Any
+    ) -> None:
+        path = tmp_path / "i.jsonl"
+        path.write_text(json.dumps({"status": status}) + "\n")
         code, out, _ = call("health", "--intents-file", str(path))
         assert (code, json.loads(out)["status"]) == (0, "healthy")
 
@@ -220,6 +258,29 @@ class TestProfileDrift:
         assert code == 1
         assert str(path) in err
         assert path.read_text() == "{"
+
+    @pytest.mark.parametrize("catalog", [{"profiles": {}}, {"schemaVersion": "v2", "profiles": {"a": 1}}])
+    def test_catalog_needs_no_more_than_an_object_of_profiles(
+        self, call: Call, repo: Path, catalog: dict[str, Any]
+    ) -> None:
+        (repo / "c.json").write_text(json.dumps(catalog))
+        words = ["profile-drift", "--repo", str(repo), "--loop", "alpha", "--thresholds-file"]
+        code, out, _ = call(*words, str(repo / "c.json"))
+        assert (code, json.loads(out)["status"]) == (0, "no_recommendation")
+        code, _, err = call(*words, str(repo / "c.json"), "--applied-profile", "ghost")
+        assert code == 1
+        assert "ghost" in err
+
+    @pytest.mark.parametrize("profiles", [None, [], "x"])
+    def test_catalog_without_an_object_of_profiles_is_refused(
+        self, call: Call, repo: Path, profiles: Any
+    ) -> None:
+        (repo / "c.json").write_text(json.dumps({"schemaVersion": "v1", "profiles": profiles}))
+        code, out, err = call(
+            "profile-drift", "--repo", str(repo), "--loop", "alpha", "--thresholds-file", str(repo / "c.json")
+        )
+        assert (code, out) == (1, "")
+        assert "c.json" in err
 
     @pytest.mark.parametrize("flag", ["--required-streak", "--summary-window"])
     def test_zero_is_refused(self, call: Call, repo: Path, flag: str) -> None:

@@ -71,3 +71,24 @@ def test_what_is_written_is_read_back(
 ) -> None:
     cursor = Cursor(offset, Place(offset + blank, digest, first), Memory(snapshot, event))
     assert read_cursor(document(cursor), "c") == cursor
+
+
+@pytest.mark.parametrize("line", [1e30, 2**63, 2**64])
+def test_position_beyond_any_line_number_is_refused_and_the_file_named(line: JSON) -> None:
+    written = document(Cursor(4, Place(5, b"d" * 32, b"f" * 32), Memory(5, 4)))
+    written["position"]["line"] = line
+    with pytest.raises(OpsError, match=r"/x/cursor\.json") as caught:
+        read_cursor(written, "/x/cursor.json")
+    assert caught.value.reason == "cursor_invalid"
+
+
+def test_values_beyond_any_line_number_are_not_remembered() -> None:
+    written = document(Cursor(4, Place(5, b"d" * 32), Memory(5, 4)))
+    written["position"] |= {"lastSnapshotValue": 1e30, "lastEventValue": 2**63}
+    assert read_cursor(written, "c").memory == Memory()
+
+
+def test_digest_filled_up_with_spaces_proves_nothing() -> None:
+    written = document(Cursor(4, Place(5, b"d" * 32), Memory(5, 4)))
+    written["position"]["logDigest"] = ("ab " * 21) + " "
+    assert read_cursor(written, "c").place == Place(4)

@@ -175,3 +175,24 @@ def test_reasons_are_sorted_unique_and_decide_the_status(
     expected = "critical" if "critical" in severities else "degraded" if severities else "healthy"
     assert document["status"] == expected
     assert all(isinstance(value, str) for reason in document["reasons"] for value in reason.values())
+
+
+ODD_VALUES: list[JSON] = [["x"], {"a": 1}, [], {}, 5, 1e300, True, False, "", "\ud800", None]
+
+
+@pytest.mark.parametrize("value", ODD_VALUES, ids=repr)
+def test_value_of_any_kind_in_a_damaged_file_is_no_reason_to_stop(value: JSON) -> None:
+    members = (
+        "status reasonCode driftActive updatedAt failureStreak lastFailureCode lastHeartbeatAt"
+        " heartbeatLagSeconds heartbeat transition projection divergence"
+    )
+    damaged = dict.fromkeys(members.split(), value)
+    for document in (value, damaged):
+        verdict = health(
+            state=document,
+            heartbeat=document,
+            sequence=document,
+            transport_health=document,
+            last_intent=document,
+        )
+        assert not any(code.startswith("control_") for code in verdict["reasonCodes"])

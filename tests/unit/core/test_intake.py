@@ -228,3 +228,35 @@ def test_any_cutting_into_batches_and_streams_gives_every_event_once(
     assert reader.values == expected
     assert reader.place == place(log, count)
     assert reader.offset == (expected[-1] if expected else 0)
+
+
+def bookmark_with_snapshot(log: FakeLog, line: int) -> Message:
+    message = log.bookmark(line)
+    message.bookmark.snapshot.CopyFrom(FakeLog(line).snapshot())
+    return message
+
+
+def test_snapshot_of_a_bookmark_holds_only_until_the_next_events() -> None:
+    log = FakeLog(5)
+    reader = feed(intake(log), [log.opened(), log.batch(1, 2), bookmark_with_snapshot(log, 2)])
+    assert reader.snapshot is not None
+    feed(reader, [log.batch(3, 5), log.bookmark(5)])
+    assert reader.snapshot is None
+
+
+def test_replayed_batch_leaves_the_snapshot_that_holds() -> None:
+    log = FakeLog(2)
+    reader = feed(intake(log), [log.opened(), log.batch(1, 2), bookmark_with_snapshot(log, 2)])
+    assert feed(reader, [log.batch(1, 2)]).snapshot is not None
+
+
+def test_snapshot_of_an_earlier_line_is_not_taken() -> None:
+    log = FakeLog(5)
+    feed(reader := intake(log), [log.opened(), log.batch(1, 5), bookmark_with_snapshot(log, 2)])
+    assert reader.snapshot is None
+
+
+def test_snapshot_does_not_outlive_its_log() -> None:
+    log = FakeLog(2)
+    reader = feed(intake(log), [log.opened(), log.batch(1, 2), bookmark_with_snapshot(log, 2)])
+    assert feed(reader, [log.reset("replaced", 2)]).snapshot is None

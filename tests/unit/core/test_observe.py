@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -287,3 +288,16 @@ def test_growing_log_never_drifts_whatever_fails_between(growth: list[int | None
         assert outcome.transport_health["failureStreak"] == (
             0 if lines is not None else outcome.reconcile_row["transportFailureStreak"]
         )
+
+
+@pytest.mark.parametrize("part", ["summary", "superloop_state", "heartbeat", "gates", "stuck"])
+def test_carried_text_that_is_no_json_fails_the_pass_and_is_told(part: str) -> None:
+    snapshot = FakeLog(3).snapshot()
+    places = {"summary": snapshot.run, "gates": snapshot.health, "stuck": snapshot.health}
+    getattr(places.get(part, snapshot.runtime), part).json = "{half"
+    outcome = step(what=arrived(3, snapshot=snapshot))
+    assert outcome.failure_code == "service_response_invalid"
+    assert outcome.reconcile_row["status"] == "failed"
+    assert outcome.transport_health["failureStreak"] == 1
+    assert (outcome.state, outcome.heartbeat, outcome.heartbeat_row, outcome.cursor) == (None,) * 4
+    assert [row["category"] for row in outcome.escalations] == ["health_degraded"]

@@ -1,8 +1,11 @@
 """Projection (contract F)."""
 
+from typing import Any
+
 import pytest
 
-from manager.core.projection import project
+from manager.core.projection import project, seen_in_document, seen_in_message
+from spritemesh.bridge import snapshot_to_json
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 from superloop.ops.v1 import envelope_pb2 as pb
@@ -13,7 +16,7 @@ def projected(
     snapshot: pb.LoopRunSnapshot, event: JSON = None, previous: JSON = None, *, new_lineage: bool = False
 ) -> JSON:
     return project(
-        snapshot,
+        seen_in_message(snapshot),
         event,
         previous,
         now=0,
@@ -97,4 +100,74 @@ def test_foreign_snapshot_is_refused() -> None:
 def test_foreign_event_is_refused() -> None:
     with pytest.raises(OpsError) as caught:
         projected(FakeLog(4).snapshot(), event("role_end", "beta"))
+    assert caught.value.reason == "projection_failed"
+
+
+BARE: dict[str, Any] = {
+    "schemaVersion": "v1",
+    "envelopeType": "loop_run_snapshot",
+    "source": {"loopId": LOOP},
+}
+
+
+def projected_document(document: JSON, previous: JSON = None) -> JSON:
+    return project(
+        seen_in_document(document, what="snapshot s"),
+        None,
+        previous,
+        now=0,
+        repo_path="/manager/repo",
+        loop_id=LOOP,
+        snapshot_file="/s",
+        events_file=None,
+    )
+
+
+def test_document_and_message_of_one_snapshot_project_alike() -> None:
+    snapshot = FakeLog(4).snapshot()
+    assert projected_document(snapshot_to_json(snapshot)) == projected(snapshot)
+
+
+def test_bare_document_gets_the_defaults_of_the_contract() -> None:
+    document = projected_document(BARE)
+    assert document == projected(pb.LoopRunSnapshot(source=pb.Source(loop_id=LOOP)))
+
+
+@pytest.mark.parametrize("offset", ["5", 5.5, -1, [5]])
+def test_offset_of_another_kind_is_shown_as_it_is_and_not_compared(offset: JSON) -> None:
+    document = projected_document(
+        BARE | {"cursor": {"eventLineOffset": offset}}, {"cursor": {"eventLineOffset": 9}}
+    )
+    assert document["cursor"]["eventLineOffset"] == offset
+    assert document["divergence"]["any"] is False
+
+
+@pytest.mark.parametrize(
+    ("status", "shown", "signal"),
+    [("", "", ""), (5, 5, "5"), (None, "unknown", "unknown"), (False, "unknown", "unknown")],
+)
+def test_status_of_a_document_is_taken_as_it_is(status: JSON, shown: JSON, signal: str) -> None:
+    transition = projected_document(BARE | {"run": {"status": status}})["transition"]
+    assert transition["currentState"] == shown
+    assert transition["triggeringSignal"] == f"snapshot_status:{signal}"
+
+
+@pytest.mark.parametrize("member", ["run", "runtime", "cursor", "health", "artifacts", "sequence"])
+def test_part_of_a_document_that_is_no_object_says_nothing(member: str) -> None:
+    for value in ("x", 5, ["x"], True):
+        assert projected_document(BARE | {member: value}) == projected_document(BARE)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        {"schemaVersion": "v2"},
+        {"envelopeType": ["loop_run_snapshot"]},
+        {"source": "x"},
+        {"source": {"loopId": 5}},
+    ],
+)
+def test_document_of_another_version_type_or_loop_is_refused(damage: JSON) -> None:
+    with pytest.raises(OpsError) as caught:
+        projected_document(BARE | damage)
     assert caught.value.reason == "projection_failed"

@@ -156,3 +156,12 @@ def test_any_step_back_is_noticed_however_many_idle_passes_lie_between(
         assert ("snapshot_sequence_regression" in document["violations"]) == went_back
         assert document["violations"] == sorted(set(document["violations"]))
         highest_known = snapshot
+
+
+@pytest.mark.parametrize("verdict", ["log_replaced", "log_rewritten"])
+def test_memory_of_a_log_ends_with_it_when_the_new_one_is_still_empty(verdict: str) -> None:
+    change = LogChange(verdict, 5, 0)
+    rotated = sequence(sequence(snapshot=5, event_values=[4, 5]), Memory(5, 5), snapshot=0, change=change)
+    memory = next_memory(Memory(5, 5), rotated)
+    assert memory == Memory(0, None)
+    assert sequence(rotated, memory, snapshot=1, event_values=[1])["violations"] == []

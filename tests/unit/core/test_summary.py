@@ -105,3 +105,16 @@ def test_percentiles_are_members_in_order(durations: list[int]) -> None:
     found = summary([{"durationSeconds": value} for value in durations])["observed"]["durationSeconds"]
     assert found["p50"] <= found["p95"] <= found["max"] == max(durations)
     assert {found["p50"], found["p95"]} <= set(durations)
+
+
+@pytest.mark.parametrize(
+    ("text", "duration"),
+    [
+        *[("0", 0), ("-0.0", 0), (" 007 ", 7), ("0e5", 0), ("0.0e-3", 0)],
+        *[("0-0", None), ("0.0.0", None), ("-", None), ("00.", None), ("", None), ("x0", None)],
+    ],
+)
+def test_text_counts_as_a_duration_exactly_when_it_is_one_number(text: str, duration: int | None) -> None:
+    found = summary([{"durationSeconds": text}])["observed"]["durationSeconds"]["max"]
+    assert found == duration
+    assert (found is None) == (duration is None)

@@ -63,6 +63,23 @@ def test_status_of_somebody_else_gives_the_nearest_reason(code: grpc.StatusCode)
     assert error.reason == nearest.get(code.name, "service_request_failed")
 
 
+def test_status_text_of_a_hostile_peer_holds_no_control_sequence() -> None:
+    error = error_from_status(grpc.StatusCode.INTERNAL, "\x1b[2Jgone \x9b31m", (), peer=PEER)
+    assert error.message == f"{PEER}: INTERNAL: \\x1b[2Jgone \\x9b31m"
+    rich = status_pb2.Status(message="\x1b]0;title\x07")
+    rich.details.add().Pack(error_details_pb2.ErrorInfo(reason="agent_fault", domain="superloop.ops"))
+    trailing = ((DETAILS_KEY, rich.SerializeToString()),)
+    error = error_from_status(grpc.StatusCode.INTERNAL, "", trailing, peer=PEER)
+    assert error.message == "\\x1b]0;title\\x07"
+
+
+def test_full_agent_and_large_message_are_told_apart() -> None:
+    full = sent(OpsError("too_many_streams", "full", retry_after=5))
+    assert (full.reason, full.retry_after) == ("too_many_streams", 5)
+    large = error_from_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max", (), peer=PEER)
+    assert large.reason == "message_too_large"
+
+
 def _details(info: error_details_pb2.ErrorInfo) -> bytes:
     packed = AnyMessage()
     packed.Pack(info)

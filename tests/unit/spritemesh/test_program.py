@@ -106,6 +106,14 @@ def test_unknown_word_is_told_in_one_line(start: Start, words: tuple[str, ...]) 
     assert words[-1].splitlines()[0] in error_line(err)
 
 
+@pytest.mark.parametrize("words", [("\x1b[31mnope",), ("greet", "--\x1b[31mnope\x9b2J")])
+def test_control_sequence_in_a_word_does_not_reach_the_terminal(start: Start, words: tuple[str, ...]) -> None:
+    code, _, err = finish(start(*words))
+    assert code == 1
+    assert "\\x1b[31mnope" in error_line(err)
+    assert error_line(err).isprintable()
+
+
 @pytest.mark.parametrize("words", [("greet", "--name", "defect"), ("gone",)])
 def test_defect_is_told_without_a_traceback(start: Start, words: tuple[str, ...]) -> None:
     code, out, err = finish(start(*words))

@@ -44,6 +44,10 @@ def test_code_that_the_table_lacks_is_a_defect() -> None:
         OpsError("no_such_code", "message")
 
 
+def test_full_agent_is_no_fault_of_the_request() -> None:
+    assert OpsError("too_many_streams", "full").grpc_status == "RESOURCE_EXHAUSTED"
+
+
 def test_every_fault_becomes_a_status_that_grpc_knows() -> None:
     assert set(GRPC_STATUS) == set(Fault)
     for name in GRPC_STATUS.values():
@@ -64,6 +68,9 @@ def test_error_of_every_reason_has_a_status(code: str) -> None:
         ("path \udcff.json", "path \\udcff.json"),
         ("half \ud83d", "half \\ud83d"),
         ("é 😀", "é 😀"),
+        ("\x1b[31mred\x1b]0;title\x07", "\\x1b[31mred\\x1b]0;title\\x07"),
+        ("\x9b2J \r\t\x7f", "\\x9b2J \\r\\t\\x7f"),
+        ("turned \u202e round", "turned \\u202e round"),
         ("", ""),
     ],
 )
