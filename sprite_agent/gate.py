@@ -99,14 +99,28 @@ def _wrap(handler: _Handler) -> _Handler:
     if handler.response_streaming:
         stream: Any = handler.unary_stream
 
-        async def call_stream(request: Any, context: Any) -> AsyncIterator[Any]:
+        async def call_stream(request: Any, context: Any) -> None:
+            sending: asyncio.Task[None] | None = None
+            messages: AsyncIterator[Any] = stream(request, context)
             try:
                 if isinstance(request, _Undecodable):
                     raise _undecodable()
-                async for message in stream(request, context):
-                    yield message
+                async for message in messages:
+                    # One message is on its way while the next is made.
+                    if sending is not None:
+                        await sending
+                    sending = asyncio.ensure_future(context.write(message))
+                    await asyncio.sleep(0)  # lets it start
+                if sending is not None:
+                    await sending
             except Exception as error:
+                if sending is not None:
+                    await sending
                 await _fail(context, error)
+            finally:
+                if sending is not None:
+                    sending.cancel()
+                await messages.aclose()  # type: ignore[attr-defined]  # they are generators
 
         return grpc.unary_stream_rpc_method_handler(call_stream, deserialize, handler.response_serializer)
     unary: Any = handler.unary_unary

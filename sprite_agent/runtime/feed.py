@@ -81,6 +81,7 @@ class EventFeed:
         self._told_line = 0  # the last invalid line that was told of
         self._sent_snapshot: bytes | None = None
         self._head = _NO_HEAD
+        self._shown_head = (_NO_HEAD, log_head(_NO_HEAD))  # the head, and how it travels
         # Set when max_events have been sent: nothing more will come.
         self.finished = False
         self.is_stuck = False
@@ -379,7 +380,9 @@ class EventFeed:
 
     def _message(self) -> sprite_pb2.WatchEventsResponse:
         message = sprite_pb2.WatchEventsResponse()
-        message.head.CopyFrom(log_head(self._head))
+        if self._head is not self._shown_head[0]:
+            self._shown_head = (self._head, log_head(self._head))
+        message.head.CopyFrom(self._shown_head[1])
         message.sent_at.FromNanoseconds(int(self._clock() * 1e9))
         return message
 
