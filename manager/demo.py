@@ -250,14 +250,10 @@ def _choose_loop(repo: str | None, loop: str | None) -> str:
 def _copy_lines(stream: IO[str]) -> None:
     """Pass a child's lines on; on a terminal each stays on one line of it."""
     with suppress(OSError):
-        _copy(stream)
-
-
-def _copy(stream: IO[str]) -> None:
-    for line in stream:
-        width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
-        sys.stdout.write(f"{line.rstrip()[:width]}\n")
-        sys.stdout.flush()
+        for line in stream:
+            width = shutil.get_terminal_size().columns if sys.stdout.isatty() else len(line)
+            sys.stdout.write(f"{line.rstrip()[:width]}\n")
+            sys.stdout.flush()
 
 
 def _stop(_number: int, _frame: object) -> None:

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from spritemesh.endpoints import check_token, is_port, is_unix_address
 from spritemesh.errors import OpsError
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 
@@ -62,10 +63,7 @@ def read_token(token: str | None, token_file: str | None, environment: str | Non
     chosen = chosen.strip()
     if not chosen and origin != SERVICE_TOKEN_VARIABLE:
         raise OpsError("invalid_request", f"{origin} holds no token", field=origin)
-    if not chosen.isascii() or any(char <= " " or char == "\x7f" for char in chosen):
-        raise OpsError(
-            "invalid_request", f"{origin}: a token holds printable ASCII without spaces only", field=origin
-        )
+    check_token(chosen, origin)
     return chosen
 
 
@@ -79,7 +77,7 @@ class Address(NamedTuple):
 
 def parse_address(text: str, *, field: str) -> Address:
     """HOST:PORT, [V6]:PORT or unix:///path. Raises OpsError `invalid_request` naming the flag."""
-    if text.startswith("unix:///") and text != "unix:///":
+    if is_unix_address(text):
         return Address(text, "", is_loopback=True)
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
@@ -87,11 +85,6 @@ def parse_address(text: str, *, field: str) -> Address:
         raise OpsError("invalid_request", f"{field} must be HOST:PORT or unix:///path: {text}", field=field)
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return Address(target, host, _is_loopback(host))
-
-
-def is_port(text: str) -> bool:
-    """Whether the text is the number of a TCP port; 0 is one, of which the system chooses."""
-    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
 
 
 def check_exposure(address: Address, token: str, *, allow_unauthenticated: bool, field: str) -> None:

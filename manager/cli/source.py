@@ -4,7 +4,7 @@ import argparse
 import os
 
 from manager.transport import Retry, Transport, open_transport
-from manager.transport.base import check_token
+from spritemesh.endpoints import check_token
 from spritemesh.errors import OpsError
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 

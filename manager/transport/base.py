@@ -3,6 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, Protocol
 
+from spritemesh.endpoints import check_token, is_port, is_unix_address
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import envelope_pb2 as pb
 from superloop.ops.v1 import sprite_pb2
@@ -70,32 +71,17 @@ class Endpoint(NamedTuple):
     token: str
 
 
-def check_token(token: str, origin: str) -> None:
-    """Refuse with `invalid_request` what no header can carry: all but printable ASCII without spaces.
-
-    origin: the flag or variable that the token came from, for whoever has to mend it.
-    """
-    if any(not "!" <= char <= "~" for char in token):
-        raise OpsError(
-            "invalid_request", f"{origin}: a token holds printable ASCII without spaces only", field=origin
-        )
-
-
 def parse_base_url(url: str, token: str) -> Endpoint:
     """grpc://HOST:PORT or unix:///path. Raises OpsError `invalid_request` naming the flag."""
     check_token(token, "--service-token")
-    if url.startswith("unix:///") and url != "unix:///":
+    if is_unix_address(url):
         return Endpoint(url, token)
     target = url.removeprefix("grpc://").removesuffix("/")
     host, _, port = target.rpartition(":")
-    if not url.startswith("grpc://") or not host or "/" in target or not _is_port(port):
+    if not url.startswith("grpc://") or not host or "/" in target or not is_port(port):
         raise OpsError(
             "invalid_request",
             f"--service-base-url must be grpc://HOST:PORT or unix:///path, not {url!r}",
             field="--service-base-url",
         )
     return Endpoint(target, token)
-
-
-def _is_port(text: str) -> bool:
-    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535

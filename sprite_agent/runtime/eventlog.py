@@ -88,23 +88,19 @@ class LogIndex:
 
     def refresh_if_idle(self) -> Head | None:
         """As refresh when that costs no more than a stat; None when it would cost more or block."""
-        if not self._lock.acquire(blocking=False):
-            return None
-        try:
-            return self._head if self._stat() == self._signature else None
-        except OpsError:
-            return None
-        finally:
-            self._lock.release()
+        return self._refresh_within(0)
 
     def refresh_if_quick(self) -> Head | None:
         """As refresh when at most 64 KiB were appended; None when it would take longer or block."""
+        return self._refresh_within(_QUICK_BYTES)
+
+    def _refresh_within(self, most_bytes: int) -> Head | None:
         if not self._lock.acquire(blocking=False):
             return None
         try:
             found, known = self._stat(), self._signature
             if found != known:
-                if known is None or found[:2] != known[:2] or not 0 < found[2] - known[2] <= _QUICK_BYTES:
+                if known is None or found[:2] != known[:2] or not 0 < found[2] - known[2] <= most_bytes:
                     return None
                 # It may still prove to be another log, and is then indexed here: rare, and once.
                 self._refresh()

@@ -144,11 +144,6 @@ class EventFeed:
         if self._offset < self._head.offset:
             yield from self._read_block(patient)
 
-    @property
-    def has_more(self) -> bool:
-        """Whether known lines are still to be handed out."""
-        return not self.finished and self._offset < self._head.offset
-
     def is_quick(self) -> bool:
         """Whether `messages(patient=False)` takes no more than a few milliseconds now."""
         return not self.is_stuck and self._log.refresh_if_quick() is not None

@@ -1,0 +1,26 @@
+"""What both ends of a connection hold to be an address and a token: what one offers, the other must take."""
+
+from spritemesh.errors import OpsError
+
+_UNIX = "unix:///"
+
+
+def is_unix_address(text: str) -> bool:
+    """Whether the text is unix:///path, as gRPC takes it."""
+    return text.startswith(_UNIX) and text != _UNIX
+
+
+def is_port(text: str) -> bool:
+    """Whether the text is the number of a TCP port; 0 is one, of which the system chooses."""
+    return text.isascii() and text.isdigit() and len(text) <= 5 and int(text) <= 65535
+
+
+def check_token(token: str, origin: str) -> None:
+    """Refuse with `invalid_request` what no header can carry: all but printable ASCII without spaces.
+
+    origin: the flag or variable that the token came from, for whoever has to mend it.
+    """
+    if any(not "!" <= char <= "~" for char in token):
+        raise OpsError(
+            "invalid_request", f"{origin}: a token holds printable ASCII without spaces only", field=origin
+        )
