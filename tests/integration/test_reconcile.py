@@ -2,11 +2,8 @@
 
 import json
 import os
-import resource
 import subprocess
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +17,7 @@ from manager.store import LoopStore, loop_files
 from spritemesh import times
 from spritemesh.errors import OpsError
 from tests.fakes.streams import LOOP, FakeLog, ScriptedTransport
+from tests.harness.disk import largest_file
 
 
 def line(event: str = "role_end", **members: Any) -> str:
@@ -375,23 +373,13 @@ def test_unwritable_telemetry_degrades_and_nothing_else(desk: Desk) -> None:
     assert state["health"]["status"] == "healthy"
 
 
-@contextmanager
-def file_size_limit(size: int) -> Iterator[None]:
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
-
-
 def test_full_disk_under_telemetry_leaves_whole_rows_only(desk: Desk) -> None:
     desk.run()
     telemetry = desk.ops / "telemetry/reconcile.jsonl"
     with telemetry.open("a") as file:
         file.writelines(json.dumps({"pad": "x" * 1000}) + "\n" for _ in range(20))
     before = telemetry.read_bytes()
-    with file_size_limit(len(before) + 10):
+    with largest_file(len(before) + 10):
         code, state = desk.run()
     assert (code, state["health"]["reasonCodes"]) == (0, ["telemetry_unwritable"])
     assert telemetry.read_bytes() == before
@@ -401,7 +389,7 @@ def test_full_disk_under_state_leaves_everything_as_it_was(desk: Desk) -> None:
     desk.run()
     before = desk.listing()
     desk.append(line())
-    with file_size_limit(100):
+    with largest_file(100):
         code, out, err = desk.raw()
     assert (code, out) == (1, "")
     assert err.startswith("error: cannot write ")

@@ -4,7 +4,6 @@ import errno
 import json
 import multiprocessing
 import os
-import resource
 import signal
 import subprocess
 import sys
@@ -20,20 +19,10 @@ from hypothesis import strategies as st
 
 from spritemesh import files, jsontext
 from spritemesh.errors import OpsError
+from tests.harness.disk import largest_file
 from tests.unit.bridge.strategies import THOROUGH
 
 DEADLINE_SECONDS = 20
-
-
-@contextmanager
-def largest_file(size: int) -> Iterator[None]:
-    """No file may grow beyond `size` bytes: the nearest thing to a full disk without being root."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
-    resource.setrlimit(resource.RLIMIT_FSIZE, (size, hard))
-    try:
-        yield
-    finally:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
 
 
 # --- reading ------------------------------------------------------------------------------------------
