@@ -16,7 +16,9 @@ from manager.core.facts import Arrived, Known, Outcome, Settings
 from manager.core.intake import Intake
 from manager.core.observe import observe
 from manager.store import LoopStore
+from spritemesh import traceindex
 from spritemesh.errors import OpsError
+from spritemesh.jsontext import JSON
 
 if TYPE_CHECKING:
     from manager.transport import Transport
@@ -82,7 +84,32 @@ def reconcile(
             staging.discard()
             raise
         staging.commit()
+    _index(store, outcome, settings, started_at=started_at, now=now, ended_at=clock())
     return outcome
+
+
+def _index(
+    store: LoopStore, outcome: Outcome, settings: Settings, *, started_at: float, now: float, ended_at: float
+) -> None:
+    """Tell the trace index of the pass and its escalations; without them it still is a whole pass."""
+    if settings.trace_id is None:
+        return
+
+    def entry(kind: str, at: float, path: str, row: JSON) -> traceindex.Entry:
+        return traceindex.Entry(
+            settings.trace_id or "",
+            at,
+            settings.loop_id,
+            kind,
+            file=os.path.relpath(path, settings.repo_path),
+            detail={name: row[name] for name in traceindex.DETAIL_MEMBERS[kind] if name in row},
+        )
+
+    row = outcome.reconcile_row
+    told = entry("reconcile", started_at, store.paths.reconcile_telemetry, row)
+    told = told._replace(status=row["status"], seconds=ended_at - started_at)
+    escalated = [entry("escalation", now, store.paths.escalations, row) for row in outcome.escalations]
+    traceindex.append(settings.repo_path, [told, *escalated])
 
 
 def _tell_first(store: LoopStore, outcome: Outcome) -> bool:

@@ -58,8 +58,18 @@ _STATUS_FACTS = {
     ),
     "order": ("visibility.sequence.status", "visibility.sequence.violations"),
     "profile": ("tuning.appliedProfile", "recommended tuning.recommendedProfile", "drift.status"),
-    "alerts": ("alerts.dispatch.status", "last delivery alerts.lastDelivery.status"),
-    "trace": ("traceLinkage.reconcileTraceId",),
+    "alerts": (
+        "alerts.dispatch.status",
+        "sent alerts.dispatch.dispatchedCount",
+        "failed alerts.dispatch.failedCount",
+        "alerts.dispatch.failureReasonCodes",
+        "last alerts.lastDelivery.escalationCategory",
+        "alerts.lastDelivery.status",
+        "alerts.lastDelivery.timestamp",
+    ),
+    "trace of pass": ("traceLinkage.reconcileTraceId",),
+    "of control": ("traceLinkage.controlTraceId",),
+    "of alert": ("traceLinkage.alertTraceId",),
 }
 _STATE_FACTS = {
     "state": (
@@ -114,14 +124,14 @@ def status(document: JSON) -> RenderableType:
     """The status document (contract J): how the loop is, why, and what to do next."""
     from rich.console import Group
 
-    return Group(_heading(document), _facts(document, _STATUS_FACTS), health(get(document, "health")))
+    return Group(_heading(document), facts(document, _STATUS_FACTS), health(get(document, "health")))
 
 
 def state(document: JSON) -> RenderableType:
     """The state document of project-state and reconcile (contract F, G.2)."""
     from rich.console import Group
 
-    parts: list[RenderableType] = [_heading(document), _facts(document, _STATE_FACTS)]
+    parts: list[RenderableType] = [_heading(document), facts(document, _STATE_FACTS)]
     flags = get(document, "divergence", "flags")
     if isinstance(flags, dict) and any(flags.values()):
         parts.append(tree({name: on for name, on in flags.items() if on}, "divergence"))
@@ -134,19 +144,19 @@ def health(document: JSON) -> RenderableType:
     """The health document (contract G.6), each reason with what to do next."""
     from rich.console import Group
 
-    parts: list[RenderableType] = [_facts(document, {"health": ("status", "updatedAt")})]
+    parts: list[RenderableType] = [facts(document, {"health": ("status", "updatedAt")})]
     reasons = get(document, "reasons")
     for reason in reasons if isinstance(reasons, list) else ():
         measured = f"{shown(get(reason, 'metric'))} {shown(get(reason, 'observed'))}"
         words = (
             _bold(shown(get(reason, "code"))),
-            _word(get(reason, "severity")),
-            _plain(f"{measured} (threshold {shown(get(reason, 'threshold'))})"),
+            word(get(reason, "severity")),
+            plain(f"{measured} (threshold {shown(get(reason, 'threshold'))})"),
         )
-        parts.append(_indented(_plain("  ").join(words), 2))
+        parts.append(_indented(plain("  ").join(words), 2))
         row = REASONS.get(shown(get(reason, "code")))
         if row:
-            parts.append(_indented(_plain(row.next_step, "dim"), 4))
+            parts.append(_indented(plain(row.next_step, "dim"), 4))
     return Group(*parts)
 
 
@@ -154,15 +164,40 @@ def snapshot(document: JSON) -> RenderableType:
     """The snapshot envelope (contract B.3)."""
     from rich.console import Group
 
-    table = _table("artifact", ">bytes", ">lines", "path")
+    table = grid("artifact", ">bytes", ">lines", "path")
     artifacts = get(document, "artifacts")
     for name, artifact in artifacts.items() if isinstance(artifacts, dict) else ():
         there = get(artifact, "exists") is True
         sizes = [shown(get(artifact, field)) if there else "-" for field in ("sizeBytes", "lineCount")]
-        table.add_row(
-            _plain(shown(name)), *sizes, _word(get(artifact, "path")), style=None if there else "dim"
-        )
-    return Group(_heading(document), _facts(document, _SNAPSHOT_FACTS), table)
+        table.add_row(plain(shown(name)), *sizes, word(get(artifact, "path")), style=None if there else "dim")
+    return Group(_heading(document), facts(document, _SNAPSHOT_FACTS), table)
+
+
+def trace(document: JSON) -> RenderableType:
+    """The tree of a trace: of each step when it began, how long it took, and how it ended."""
+    from rich.tree import Tree
+
+    words = (shown(get(document, "traceId")), shown(get(document, "startedAt")))
+    root = Tree(_bold(words[0]).append(f"  {words[1]}  {_seconds(get(document, 'durationSeconds'))}", "dim"))
+    _grow_steps(root, get(document, "steps"))
+    for name in ("skippedLines", "leftOutSteps"):
+        if get(document, name) is not None:
+            root.add(plain(f"{name} {shown(get(document, name))}", "yellow"))
+    return root
+
+
+def recent_traces(document: JSON) -> RenderableType:
+    """The list of the last traces, the latest first."""
+    table = grid("trace id", "last step", "loops", "status", "steps")
+    for column in table.columns[:2]:
+        column.no_wrap = True  # to be copied
+    traces = get(document, "traces")
+    for row in traces if isinstance(traces, list) else ():
+        lists = [get(row, name) for name in ("loops", "kinds")]
+        loops, kinds = (", ".join(map(shown, found)) if isinstance(found, list) else "-" for found in lists)
+        trace_id = plain(shown(get(row, "traceId")))
+        table.add_row(trace_id, shown(get(row, "lastAt")), plain(loops), word(get(row, "status")), kinds)
+    return table
 
 
 def event_line(document: JSON) -> str:
@@ -179,7 +214,7 @@ def event_line(document: JSON) -> str:
     return "  ".join(words).rstrip()
 
 
-def _facts(document: JSON, rows: Mapping[str, tuple[str, ...]]) -> Table:
+def facts(document: JSON, rows: Mapping[str, tuple[str, ...]]) -> Table:
     """A line for each row: what stands at its places, in order, those that say nothing left out."""
     from rich.table import Table
 
@@ -192,12 +227,12 @@ def _facts(document: JSON, rows: Mapping[str, tuple[str, ...]]) -> Table:
             label, _, path = place.rpartition(" ")
             value = get(document, *path.split("."))
             if value is not None and value not in ([], {}):
-                words.append(_plain(f"{label} " if label else "").append_text(_members(value)))
-        table.add_row(name, _plain("  ").join(words) if words else _word(None))
+                words.append(plain(f"{label} " if label else "").append_text(_members(value)))
+        table.add_row(name, plain("  ").join(words) if words else word(None))
     return table
 
 
-def _table(*columns: str) -> Table:
+def grid(*columns: str) -> Table:
     """An empty table; a column named with `>` in front holds numbers."""
     from rich.table import Table
 
@@ -216,15 +251,15 @@ def _heading(document: JSON) -> Text:
 def _members(value: JSON) -> Text:
     """A value in a row of facts: an object as `name=value` of each member."""
     if not isinstance(value, dict):
-        return _word(value)
-    return _plain("  ").join(
-        _plain(f"{shown(name)}=").append_text(_word(member)) for name, member in value.items()
+        return word(value)
+    return plain("  ").join(
+        plain(f"{shown(name)}=").append_text(word(member)) for name, member in value.items()
     )
 
 
-def _word(value: JSON) -> Text:
+def word(value: JSON) -> Text:
     text = shown(value)
-    return _plain(text, _STYLES.get(text, ""))
+    return plain(text, _STYLES.get(text, ""))
 
 
 def _indented(text: Text, columns: int) -> RenderableType:
@@ -233,14 +268,14 @@ def _indented(text: Text, columns: int) -> RenderableType:
     return Padding(text, (0, 0, 0, columns), expand=False)
 
 
-def _plain(text: str, style: str = "") -> Text:
+def plain(text: str, style: str = "") -> Text:
     from rich.text import Text
 
     return Text(text, style=style)
 
 
 def _bold(text: str) -> Text:
-    return _plain(text, "bold")
+    return plain(text, "bold")
 
 
 def _title(document: JSON) -> str:
@@ -248,13 +283,33 @@ def _title(document: JSON) -> str:
     return shown(first(*names, "document"))
 
 
+def _grow_steps(branch: Tree, steps: JSON) -> None:
+    for step in steps if isinstance(steps, list) else ():
+        label = plain(f"+{_seconds(get(step, 'offsetSeconds'))}  ", "dim").append_text(
+            _bold(shown(get(step, "kind")))
+        )
+        if get(step, "status") is not None:
+            label.append("  ").append_text(word(get(step, "status")))
+        if get(step, "durationSeconds") is not None:
+            label.append(f"  {_seconds(get(step, 'durationSeconds'))}")
+        label.append(f"  {shown(get(step, 'loopId'))}", "cyan")
+        if get(step, "detail"):
+            label.append("  ").append_text(_members(get(step, "detail")))
+        _grow_steps(branch.add(label), get(step, "steps"))
+
+
+def _seconds(value: JSON) -> str:
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return f"{value:.3f} s" if number else shown(value)
+
+
 def _grow(branch: Tree, value: JSON) -> None:
     members = (
         enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
     )
     for name, member in members:
-        label = _plain(shown(name), "dim")
+        label = plain(shown(name), "dim")
         if isinstance(member, dict | list) and member:
             _grow(branch.add(label), member)
         else:
-            branch.add(label.append("  ").append_text(_word(member)))
+            branch.add(label.append("  ").append_text(word(member)))

@@ -75,14 +75,15 @@ class Address(NamedTuple):
     is_loopback: bool
 
 
-def parse_address(text: str, *, field: str) -> Address:
-    """HOST:PORT, [V6]:PORT or unix:///path. Raises OpsError `invalid_request` naming the flag."""
-    if is_unix_address(text):
+def parse_address(text: str, *, field: str, unix: bool = True) -> Address:
+    """HOST:PORT, [V6]:PORT or, if `unix`, unix:///path. Raises OpsError `invalid_request` with the flag."""
+    if unix and is_unix_address(text):
         return Address(text, "", is_loopback=True)
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")
     if not colon or not host or not is_port(port):
-        raise OpsError("invalid_request", f"{field} must be HOST:PORT or unix:///path: {text}", field=field)
+        forms = "HOST:PORT or unix:///path" if unix else "HOST:PORT"
+        raise OpsError("invalid_request", f"{field} must be {forms}: {text}", field=field)
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return Address(target, host, _is_loopback(host))
 

@@ -5,30 +5,42 @@ import logging
 import os
 import resource
 import signal
-import socket
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sprite_agent.changes import ChangeHub
+from sprite_agent.control import ControlPlane
+from sprite_agent.desk import ControlDesk
 from sprite_agent.drain import Drain
 from sprite_agent.gate import Gate
 from sprite_agent.heartbeat import DEFAULT_INTERVAL_SECONDS, HeartbeatFile, HeartbeatSource, LagProbe
+from sprite_agent.listening import listen
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.security import Address, TokenCheck
+from sprite_agent.services.control import ControlService
 from sprite_agent.services.health import SERVING, DrainingHealthServicer
 from sprite_agent.services.reflection import V1_NAME, V1ALPHA_NAME, add_reflection
 from sprite_agent.services.sprite import SpriteService
-from spritemesh.errors import OpsError
 from spritemesh.ids import new_boot_id
-from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
+from superloop.ops.v1 import control_pb2, control_pb2_grpc, sprite_pb2, sprite_pb2_grpc
+
+if TYPE_CHECKING:
+    from sprite_agent.http.listener import Listener
 
 _log = logging.getLogger("sprite_agent")
-_SERVICE = sprite_pb2.DESCRIPTOR.services_by_name["SpriteService"].full_name
-# Streams that have not said goodbye by then are cut off.
+_SERVICES = tuple(
+    file.services_by_name[name].full_name
+    for file, name in (
+        (sprite_pb2.DESCRIPTOR, "SpriteService"),
+        (control_pb2.DESCRIPTOR, "ControlService"),
+        (health_pb2.DESCRIPTOR, "Health"),
+    )
+)
+# Streams that have not said goodbye by then are cut off, and control requests end their confirmation.
 GRACE_SECONDS = 5.0
 # New calls are told why they are refused for this long, rather than find nobody there.
 REFUSE_SECONDS = 1.0
@@ -49,15 +61,26 @@ _OPTIONS: tuple[tuple[str, int], ...] = (
 
 class ServeSettings(NamedTuple):
     """repo: path of the repository. token "": open. heartbeat_interval: seconds between writes of
-    heartbeat.v1.json, at least 0.25."""
+    heartbeat.v1.json, at least 0.25. runtime_command None: as ControlPlane finds it. runtime_timeout:
+    seconds that a runtime command may take. http None: HTTP is not served."""
 
     repo: str
     address: Address
     token: str
+    http: Address | None = None
     heartbeat_interval: float = DEFAULT_INTERVAL_SECONDS
+    runtime_command: str | None = None
+    runtime_timeout: float = 60.0
 
 
-async def serve(settings: ServeSettings, ready: Callable[[str], None]) -> None:
+class Bound(NamedTuple):
+    """Where calls are taken, with real ports. http None: nowhere."""
+
+    grpc: str
+    http: str | None
+
+
+async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None:
     """Serve until SIGTERM or SIGINT; then drain. `ready` is told the bound address once calls are taken.
 
     A second signal ends the process at once with 128 + its number. Raises OpsError `repo_not_found` or
@@ -71,18 +94,25 @@ async def serve(settings: ServeSettings, ready: Callable[[str], None]) -> None:
     heartbeats = HeartbeatSource(repository, lag)
     health = DrainingHealthServicer(drain.event)
     tokens = TokenCheck(settings.token)
+    plane = ControlPlane(
+        repository, runtime=settings.runtime_command, runtime_timeout=settings.runtime_timeout
+    )
     with ThreadPoolExecutor(_WORKERS, "read") as pool:
         server = grpc.aio.server(interceptors=(Gate(tokens, lambda: drain.started),), options=_OPTIONS)
         service = SpriteService(repository, hub, heartbeats, drain, pool)
+        desk = ControlDesk(plane, pool)
         sprite_pb2_grpc.add_SpriteServiceServicer_to_server(service, server)
+        control_pb2_grpc.add_ControlServiceServicer_to_server(ControlService(desk), server)
         health_pb2_grpc.add_HealthServicer_to_server(health, server)
-        served = (_SERVICE, health_pb2.DESCRIPTOR.services_by_name["Health"].full_name)
-        add_reflection(served, server)
-        bound = _bind(server, settings.address)
-        for name in ("", *served, V1_NAME, V1ALPHA_NAME):
+        add_reflection(_SERVICES, server)
+        bound = listen(server, settings.address)
+        http = _http(settings.http, repository, tokens, drain, pool, desk)
+        for name in ("", *_SERVICES, V1_NAME, V1ALPHA_NAME):
             await health.set(name, SERVING)
         try:
             await server.start()
+            if http is not None:
+                await http.start()
             stop = _handle_signals()
             async with asyncio.TaskGroup() as tasks:
                 background = [
@@ -90,56 +120,54 @@ async def serve(settings: ServeSettings, ready: Callable[[str], None]) -> None:
                     tasks.create_task(
                         HeartbeatFile(heartbeats, settings.heartbeat_interval).run(), name="heartbeat file"
                     ),
+                    tasks.create_task(desk.settle(), name="settle"),
                 ]
-                ready(bound)
+                ready(Bound(bound, None if http is None else http.address))
                 await stop.wait()
-                await _drain(server, health, drain)
+                await _drain(server, health, drain, desk)
                 for task in background:
                     task.cancel()
         finally:
+            if http is not None:
+                await http.stop()
             await server.stop(None)  # at once, unless the drain has already ended it
         hub.close()
+        desk.close()
         repository.close()
 
 
-async def _drain(server: grpc.aio.Server, health: DrainingHealthServicer, drain: Drain) -> None:
+async def _drain(
+    server: grpc.aio.Server, health: DrainingHealthServicer, drain: Drain, desk: ControlDesk
+) -> None:
     """The ordered end: not serving, goodbyes, refusals with a reason, then the listener closes."""
     _log.info("draining")
     await health.enter_graceful_shutdown()
     drain.start()
     refusing = asyncio.create_task(asyncio.sleep(REFUSE_SECONDS), name="refuse new calls")
+    ending = asyncio.create_task(desk.end(GRACE_SECONDS), name="end control requests")
     if not await drain.wait_for_streams(GRACE_SECONDS):
         _log.warning("streams were cut off after %g s without a goodbye", GRACE_SECONDS)
+    await ending
     await refusing
     await server.stop(0.5)
 
 
-def _bind(server: grpc.aio.Server, address: Address) -> str:
-    """Listen; the address with its real port."""
-    if _is_answered(address):
-        raise OpsError("address_unavailable", f"another process listens on {address.target}", field="--grpc")
-    try:
-        port = server.add_insecure_port(address.target)
-    except RuntimeError as error:
-        raise OpsError("address_unavailable", f"cannot listen on {address.target}", field="--grpc") from error
-    if address.target.startswith("unix:"):
-        return address.target
-    return f"{address.target.rpartition(':')[0]}:{port}"
+def _http(
+    address: Address | None,
+    repository: Repository,
+    tokens: TokenCheck,
+    drain: Drain,
+    pool: ThreadPoolExecutor,
+    desk: ControlDesk,
+) -> "Listener | None":
+    """The listener for clients of v1; None without an address. Raises OpsError `address_unavailable`."""
+    if address is None:
+        return None
+    # Most agents serve no HTTP, and should not wait for its imports.
+    from sprite_agent.http.bridge import Bridge
+    from sprite_agent.http.listener import Listener
 
-
-def _is_answered(address: Address) -> bool:
-    """Whether a process listens on this Unix socket: gRPC would take the path away from it unasked."""
-    if not address.target.startswith("unix:"):
-        return False
-    with socket.socket(socket.AF_UNIX) as probe:
-        probe.settimeout(1)
-        try:
-            probe.connect(address.target.removeprefix("unix://"))
-        except TimeoutError:
-            return True  # it is there, and busy
-        except OSError:
-            return False
-    return True
+    return Listener(Bridge(repository, tokens, drain, pool, desk), address)
 
 
 def _handle_signals() -> asyncio.Event:

@@ -6,7 +6,7 @@ the first thing to say. So `Parser` keeps what argparse knows about flags and wa
 """
 
 import argparse
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from spritemesh.errors import OpsError
@@ -31,6 +31,8 @@ class Stop(Exception):
 
 class Parser(argparse.ArgumentParser):
     """Flags of one command. Declare with `add_argument` (store and store_true), then `read`.
+
+    A command may take words, too, each declared by name with nargs="?".
 
     An empty value of a flag without `type` means "not given", as in v1: the default stays. The one
     exception is `keep_empty`.
@@ -77,6 +79,11 @@ class Parser(argparse.ArgumentParser):
         for word in rest:
             name, equals, attached = word.partition("=") if word.startswith("--") else (word, "", "")
             action = self._option_string_actions.get(name)
+            if action is None and not word.startswith("-"):
+                action = self._next_word(given)
+                if action is not None:
+                    given[action.dest] = (action.dest, word)
+                    continue
             if action is None or (equals and action.nargs == 0):
                 raise Stop(1, out=self.format_help(), error=f"unknown argument: {word}")
             if action.dest == "help":
@@ -91,6 +98,11 @@ class Parser(argparse.ArgumentParser):
                     raise Stop(1)
                 given[action.dest] = (name, text)
         return given
+
+    def _next_word(self, given: Mapping[str, object]) -> argparse.Action | None:
+        """What the next word that is no flag stands for; None when no more of them are taken."""
+        words = (action for action in self._actions if not action.option_strings)
+        return next((action for action in words if action.dest not in given), None)
 
 
 def refused(flag: str, problem: str) -> OpsError:

@@ -5,6 +5,7 @@ numbers beyond a double, invalid UTF-8) take a slower way. The whole number -0 r
 look for it would cost as much as a third of the decoding. -0.0 keeps its sign.
 """
 
+import re
 from collections.abc import Callable
 from typing import Any, Self
 
@@ -73,6 +74,14 @@ def encode(value: JSON) -> bytes:
     return data
 
 
+def encode_ascii(value: JSON) -> bytes:
+    """As encode, with all beyond ASCII as `\\uXXXX`: so v1's HTTP service writes (contract 0.1)."""
+    data = encode(value)
+    if data.isascii():
+        return data
+    return re.sub(r"[^\x00-\x7f]+", _escape, data.decode()).encode("ascii")
+
+
 def pretty(value: JSON) -> bytes:
     """`value` as indented JSON (contract 0.1 `--pretty`), without a final newline."""
     try:
@@ -130,6 +139,11 @@ def _is_deeper(value: JSON, max_depth: int) -> bool:
             if type(member) is dict or type(member) is list
         ]
     return bool(level)
+
+
+def _escape(match: re.Match[str]) -> str:
+    units = match[0].encode("utf-16-be").hex()
+    return "".join(f"\\u{units[start : start + 4]}" for start in range(0, len(units), 4))
 
 
 def _write_slowly(value: JSON, newline: bytes) -> bytes:

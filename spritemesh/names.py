@@ -1,4 +1,7 @@
 """Names that both sides and their scripts know."""
 
+# Trace id of a request: metadata of gRPC, header of HTTP, and variable of commands (contract 0.4, D.3).
+TRACE_ID_HEADER = "x-trace-id"
+TRACE_ID_VARIABLE = "OPS_MANAGER_TRACE_ID"
 # Environment variable with the token of an agent or service (contract K).
 SERVICE_TOKEN_VARIABLE = "OPS_MANAGER_SERVICE_TOKEN"  # noqa: S105 - a variable's name, no secret

@@ -18,6 +18,12 @@ def format_utc(epoch_seconds: float) -> str:
     return time.strftime(_FORM, time.gmtime(int(epoch_seconds)))
 
 
+def format_utc_milliseconds(epoch_seconds: float) -> str:
+    """`epoch_seconds` as YYYY-MM-DDTHH:MM:SS.mmmZ, for documents that v1 does not have."""
+    milliseconds = round(epoch_seconds * 1000)
+    return f"{format_utc(milliseconds // 1000)[:-1]}.{milliseconds % 1000:03d}Z"
+
+
 def parse_strict(text: str) -> int | None:
     """Whole epoch seconds of YYYY-MM-DDTHH:MM:SSZ; None for every other form."""
     parsed = parse_rfc3339(text) if re.match(_STRICT, text) else None

@@ -11,9 +11,15 @@ END = "<!-- end of reasons -->\n"
 
 _GROUPS: tuple[tuple[str, frozenset[Fault]], ...] = (
     ("States and notes", frozenset({Fault.NONE})),
-    ("The call is at fault", frozenset({Fault.REQUEST, Fault.CREDENTIALS, Fault.MISSING, Fault.CONFLICT})),
+    (
+        "The call is at fault",
+        frozenset({Fault.REQUEST, Fault.CREDENTIALS, Fault.MISSING, Fault.CONFLICT, Fault.REUSED}),
+    ),
     ("Files are at fault", frozenset({Fault.DATA})),
-    ("The other side, or the moment", frozenset({Fault.BUSY, Fault.LIMIT, Fault.PEER, Fault.UNKNOWN_METHOD})),
+    (
+        "The other side, or the moment",
+        frozenset({Fault.BUSY, Fault.CONCURRENT, Fault.LIMIT, Fault.PEER, Fault.UNKNOWN_METHOD}),
+    ),
     ("Our own fault", frozenset({Fault.INTERNAL})),
 )
 

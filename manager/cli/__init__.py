@@ -9,6 +9,10 @@ COMMANDS: dict[str, Command] = {
     "reconcile": Command(
         "manager.cli.reconcile", "read what is new of a loop, and bring the manager's files up to date"
     ),
+    "control": Command("manager.cli.control", "step in once: cancel a loop, or decide what it waits for"),
+    "confirm-intent": Command("manager.cli.confirm_intent", "look for the effect of an intent"),
+    "explain": Command("spritemesh.commands.explain", "tell what a reason code means and what to do next"),
+    "trace": Command("manager.cli.trace", "show what happened under one trace id, from intent to alert"),
     "loop-run-snapshot": Command("manager.cli.loop_run_snapshot", "take a snapshot of a loop"),
     "poll-events": Command("manager.cli.poll_events", "print the events of a loop since the last time"),
     "project-state": Command("manager.cli.project_state", "derive a loop's state from a snapshot and events"),
@@ -16,6 +20,15 @@ COMMANDS: dict[str, Command] = {
     "threshold-profile": Command("manager.cli.threshold_profile", "show a threshold profile, or list them"),
     "telemetry-summary": Command(
         "manager.cli.telemetry_summary", "sum up the last passes, and recommend a profile"
+    ),
+    "alert-sink-config": Command(
+        "manager.cli.alert_sink_config", "check the catalog of alert sinks, and tell who is told of what"
+    ),
+    "alert-dispatch": Command(
+        "manager.cli.alert_dispatch", "send escalations that are new, or due again, to their sinks"
+    ),
+    "service-client": Command(
+        "manager.cli.service_client", "send one HTTP request to a service, for scripts"
     ),
     "profile-drift": Command("manager.cli.profile_drift", "compare the applied with the recommended profile"),
 }

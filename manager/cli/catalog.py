@@ -1,4 +1,4 @@
-"""Which threshold catalog a command uses, and its content (contract H.1)."""
+"""Which catalogs a command uses, of threshold profiles and of alert sinks (contract H.1, I.1)."""
 
 import os
 
@@ -8,6 +8,7 @@ from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 
 VARIABLE = "OPS_MANAGER_THRESHOLD_PROFILES_FILE"
+ALERT_SINKS_VARIABLE = "OPS_MANAGER_ALERT_SINKS_FILE"
 
 
 def read_catalog(given: str | None) -> tuple[JSON, str]:
@@ -19,3 +20,8 @@ def read_catalog(given: str | None) -> tuple[JSON, str]:
     if not os.path.isfile(path):
         raise OpsError("document_missing", f"threshold catalog {path} does not exist")
     return files.read_json(path, what="threshold catalog"), path
+
+
+def alert_catalog_path(given: str | None) -> str:
+    """The path of the flag `given`, else of the environment, else of the built-in catalog of sinks."""
+    return given or os.environ.get(ALERT_SINKS_VARIABLE) or catalogs.ALERT_SINKS

@@ -4,7 +4,7 @@ import argparse
 
 from manager import render
 from manager.cli.args import add_loop_flags
-from manager.cli.output import add_output_flags, emit
+from manager.cli.output import add_output_flags, chosen_form, emit, write
 from manager.cli.source import add_source_flags, open_source
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh.bridge import snapshot_to_json
@@ -32,5 +32,9 @@ def run(args: argparse.Namespace) -> int:
         snapshot = transport.snapshot(loop_id, run_id=args.run_id, trace_id=trace_id)
     finally:
         transport.close()
-    emit(snapshot_to_json(snapshot), pretty=args.pretty, output=args.output, table=render.snapshot)
+    form = chosen_form(pretty=args.pretty, output=args.output)
+    emit(snapshot_to_json(snapshot), output=form, table=render.snapshot)
+    if form == "table" and snapshot.health.has_pending_approval:
+        # What `control --expect-approval` takes. Not wrapped, to be copied.
+        write(f"pending approval  {render.shown(snapshot.artifacts.approval.sha256)}\n".encode())
     return 0

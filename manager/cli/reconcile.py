@@ -5,8 +5,10 @@ import os
 from collections.abc import Callable
 
 from manager import render
-from manager.cli.args import add_loop_flags
-from manager.cli.catalog import read_catalog
+from manager.alerts.dispatch import after_pass
+from manager.alerts.progress import Order
+from manager.cli.args import add_loop_flags, add_trace_flag, trace_id_of_environment
+from manager.cli.catalog import alert_catalog_path, read_catalog
 from manager.cli.output import add_output_flags, emit
 from manager.cli.source import read_token
 from manager.core.drift import CONFIDENCE_RANKS
@@ -16,11 +18,11 @@ from manager.reconcile import LOCAL, SPRITE_SERVICE, Request, reconcile
 from manager.store import LoopFiles, LoopStore, loop_files
 from manager.transport import Retry, open_transport
 from sprite_agent.runtime.layout import resolve_repo
-from spritemesh import ids
 from spritemesh.commandline import choice, digits, positive, refused
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 
+_ALERTS_VARIABLE = "OPS_MANAGER_ALERTS_ENABLED"
 # Flag -> file that it moves.
 _FILE_FLAGS = {
     "--cursor-file": "cursor",
@@ -31,6 +33,8 @@ _FILE_FLAGS = {
     "--sequence-telemetry-file": "sequence_telemetry",
     "--drift-state-file": "drift_state",
     "--drift-history-file": "drift_history",
+    "--alert-dispatch-state-file": "alert_state",
+    "--alert-dispatch-telemetry-file": "alert_telemetry",
 }
 
 
@@ -71,6 +75,9 @@ def run(args: argparse.Namespace) -> int:
         outcome = reconcile(LoopStore(paths), transport, request)
     finally:
         transport.close()
+    if _alerts_enabled(args.alerts_enabled):
+        catalog = alert_catalog_path(args.alert_config_file)
+        after_pass(paths, Order(repo, args.loop, settings.trace_id or "", catalog))
     failed = bool(outcome.failure_code)
     emit(
         outcome.document,
@@ -109,9 +116,7 @@ def _configure_transport(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_reading(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--trace-id", metavar="ID", help="trace id; absent: OPS_MANAGER_TRACE_ID, or else a new one"
-    )
+    add_trace_flag(parser)
     parser.add_argument(
         "--max-events", type=digits, default=0, metavar="N", help="stop after N events; 0: no limit (default)"
     )
@@ -152,13 +157,13 @@ def _configure_judgement(parser: argparse.ArgumentParser) -> None:
 
 
 def _configure_alerts(parser: argparse.ArgumentParser) -> None:
-    """Checked, and without effect as yet: escalations are written, alerts are not sent."""
     parser.add_argument(
-        "--alerts-enabled", type=choice("true", "false"), metavar="BOOL", help="true (default) or false"
+        "--alerts-enabled",
+        type=choice("true", "false"),
+        metavar="BOOL",
+        help=f"whether to send alerts: true (default) or false; absent: {_ALERTS_VARIABLE}",
     )
     parser.add_argument("--alert-config-file", metavar="FILE", help="catalog of alert sinks")
-    parser.add_argument("--alert-dispatch-state-file", metavar="FILE", help="state of alert dispatch")
-    parser.add_argument("--alert-dispatch-telemetry-file", metavar="FILE", help="telemetry of alert dispatch")
 
 
 # --- settings ---------------------------------------------------------------------------------------
@@ -173,7 +178,7 @@ def _settings(args: argparse.Namespace, repo: str, paths: LoopFiles) -> Settings
     return Settings(
         repo_path=repo,
         loop_id=args.loop,
-        trace_id=_trace_id(args),
+        trace_id=trace_id_of_environment(args.trace_id),
         transport=args.transport,
         thresholds=combine(profile, {field: getattr(args, field) for field in FLAGS}),
         profile=profile["profile"],
@@ -194,9 +199,9 @@ def _settings(args: argparse.Namespace, repo: str, paths: LoopFiles) -> Settings
     )
 
 
-def _trace_id(args: argparse.Namespace) -> str:
-    given = args.trace_id or os.environ.get("OPS_MANAGER_TRACE_ID", "")
-    return ids.validate_trace_id(given, field="--trace-id") if given else ids.new_trace_id()
+def _alerts_enabled(flag: str | None) -> bool:
+    """Of the flag, else of the variable, which takes anything but `true` for false (contract K)."""
+    return (flag or os.environ.get(_ALERTS_VARIABLE) or "true") == "true"
 
 
 def _choice_of(args: argparse.Namespace, field: str, default: str) -> str:

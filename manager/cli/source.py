@@ -14,7 +14,8 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--service-base-url",
         metavar="URL",
-        help="read through an agent at grpc://HOST:PORT or unix:///path instead of local files",
+        help="read through an agent at grpc://HOST:PORT or unix:///path, or a service at http://HOST:PORT,"
+        " instead of local files",
     )
     parser.add_argument(
         "--service-token", metavar="TOKEN", help=f"the agent's token (default: ${SERVICE_TOKEN_VARIABLE})"

@@ -20,11 +20,10 @@ from spritemesh.times import format_utc
 
 
 class Place(NamedTuple):
-    """One of the files. field: its name in LoopFiles, "" when a pass does not know it; name: below ops."""
+    """One of the files. field: its name in LoopFiles."""
 
     member: str
     field: str
-    name: str = ""
 
     @property
     def flag(self) -> str:
@@ -42,11 +41,11 @@ _PLACES = (
     Place("heartbeatTelemetryFile", "heartbeat_telemetry"),
     Place("sequenceStateFile", "sequence_state"),
     Place("sequenceTelemetryFile", "sequence_telemetry"),
-    Place("controlInvocationsFile", "", "telemetry/control-invocations.jsonl"),
+    Place("controlInvocationsFile", "control_invocations"),
     Place("driftStateFile", "drift_state"),
     Place("driftHistoryFile", "drift_history"),
-    Place("alertDispatchStateFile", "", "alert-dispatch-state.json"),
-    Place("alertDispatchTelemetryFile", "", "telemetry/alerts.jsonl"),
+    Place("alertDispatchStateFile", "alert_state"),
+    Place("alertDispatchTelemetryFile", "alert_telemetry"),
     Place("reconcileTelemetryFile", "reconcile_telemetry"),
     Place("controlTelemetryFile", "control_telemetry"),
 )
@@ -97,7 +96,7 @@ def run(args: argparse.Namespace) -> int:
 def _path(place: Place, own: LoopFiles, given: str | None) -> str:
     if given:
         return os.path.abspath(given)
-    path: str = getattr(own, place.field) if place.field else os.path.join(own.ops, place.name)
+    path: str = getattr(own, place.field)
     return path
 
 

@@ -26,7 +26,11 @@ class LoopFiles(NamedTuple):
     sequence_telemetry: str
     drift_history: str
     control_telemetry: str
+    control_invocations: str
     quarantine: str
+    alert_state: str
+    alert_telemetry: str
+    alert_retries: str
 
     @property
     def evidence(self) -> EvidenceFiles:
@@ -58,7 +62,11 @@ _NAMES = {
     "sequence_telemetry": "telemetry/sequence.jsonl",
     "drift_history": "telemetry/profile-drift.jsonl",
     "control_telemetry": "telemetry/control.jsonl",
+    "control_invocations": "telemetry/control-invocations.jsonl",
     "quarantine": "telemetry/quarantine.jsonl",
+    "alert_state": "alert-dispatch-state.json",
+    "alert_telemetry": "telemetry/alerts.jsonl",
+    "alert_retries": "alert-retries.json",
 }
 
 
@@ -73,4 +81,7 @@ def loop_files(repo: str, loop_id: str, overrides: Mapping[str, str | None] | No
     for field, path in (overrides or {}).items():
         if path:
             paths[field] = os.path.abspath(path)
+            if field == "alert_state":
+                # The queue belongs to the offset that the state holds.
+                paths["alert_retries"] = f"{paths[field]}.retries.json"
     return LoopFiles(ops=ops, **paths)

@@ -1,16 +1,46 @@
 """What the manager asks of a loop, whoever answers: files here, an agent over gRPC, a v1 service."""
 
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, Protocol
+from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from spritemesh.endpoints import check_token, is_port, is_unix_address
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import envelope_pb2 as pb
 from superloop.ops.v1 import sprite_pb2
 
+if TYPE_CHECKING:
+    # Most commands only read, and need none of these.
+    from spritemesh.bridge.control import Told
+    from spritemesh.control import ControlRequest
+    from superloop.ops.v1 import control_pb2
+
+
+class Controlled(NamedTuple):
+    """What became of a control request, as far as this side knows.
+
+    outcome: the whole of it, None when no agent told one. recorded_at: the time that rows of it say which are
+    written already, epoch seconds; None: there are none. error: why nobody told of an outcome, or what came
+    after it; `told` says then what is certain.
+    """
+
+    told: "Told"
+    outcome: "control_pb2.ControlOutcome | None" = None
+    recorded_at: float | None = None
+    error: OpsError | None = None
+
+    @property
+    def audited(self) -> bool:
+        """Whether rows of it are written already."""
+        return self.recorded_at is not None
+
+
+def control_command(base_url: str) -> str:
+    """A control request through a service as rows show it (contract E.4)."""
+    return f"POST {base_url.removesuffix('/')}/ops/control"
+
 
 class Transport(Protocol):
-    """Reads loops. All failures are OpsError.
+    """Reads loops, and steps in. All failures are OpsError.
 
     name: "local" or "sprite_service", as documents spell it.
     """
@@ -47,9 +77,23 @@ class Transport(Protocol):
         """
         ...
 
+    def control(self, request: "ControlRequest") -> Controlled:
+        """Step in once, however often it has to be tried: each try has the request's key.
+
+        request: checked, with a key and a trace id. Raises OpsError for a refusal: then nothing was run.
+        """
+        ...
+
     def close(self) -> None:
         """Release what it holds."""
         ...
+
+
+class Runtime(NamedTuple):
+    """The runtime program that a local request runs. command None: of the environment (contract E.1)."""
+
+    command: str | None = None
+    timeout_seconds: float = 60.0
 
 
 class Retry(NamedTuple):
@@ -72,16 +116,54 @@ class Endpoint(NamedTuple):
 
 
 def parse_base_url(url: str, token: str) -> Endpoint:
-    """grpc://HOST:PORT or unix:///path. Raises OpsError `invalid_request` naming the flag."""
+    """grpc://HOST:PORT, unix:///path, or the address of a service, http://HOST[:PORT][/path] or https.
+
+    Raises OpsError `invalid_request` naming the flag.
+    """
     check_token(token, "--service-token")
     if is_unix_address(url):
         return Endpoint(url, token)
+    if is_http_url(url):
+        return Endpoint(_http_base(url), token)
     target = url.removeprefix("grpc://").removesuffix("/")
     host, _, port = target.rpartition(":")
     if not url.startswith("grpc://") or not host or "/" in target or not is_port(port):
         raise OpsError(
             "invalid_request",
-            f"--service-base-url must be grpc://HOST:PORT or unix:///path, not {url!r}",
+            f"--service-base-url must be grpc://HOST:PORT, unix:///path or http://HOST:PORT, not {url!r}",
             field="--service-base-url",
         )
     return Endpoint(target, token)
+
+
+def is_http_url(url: str) -> bool:
+    """Whether a base URL, or the target of its endpoint, is that of a service over HTTP."""
+    return url.startswith(("http://", "https://"))
+
+
+def _http_base(url: str) -> str:
+    """The URL without one slash at its end (contract D.5)."""
+    from urllib.parse import urlsplit
+
+    try:
+        parts = urlsplit(url)
+        # A port that is none raises, too.
+        plain = bool(parts.hostname) and (parts.port is None or parts.port > 0)
+    except ValueError:
+        plain = False
+    else:
+        plain = plain and not (parts.query or parts.fragment or url.endswith(("?", "#")))
+        plain = plain and url.isascii() and url.isprintable() and not set(url) & set(' "<>\\^`{|}')
+        if "@" in parts.netloc:
+            raise OpsError(
+                "invalid_request",
+                "--service-base-url takes no name and password; the token has a flag of its own",
+                field="--service-base-url",
+            )
+    if not plain:
+        raise OpsError(
+            "invalid_request",
+            f"--service-base-url must be an http:// or https:// address without query, not {url!r}",
+            field="--service-base-url",
+        )
+    return url.removesuffix("/")

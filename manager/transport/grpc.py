@@ -4,7 +4,7 @@ import os
 import random
 import time
 from collections.abc import Iterator
-from typing import Any, NamedTuple, NoReturn
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 # Before the first import of grpc: its fork handlers kill children now and then.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -12,12 +12,16 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 
 import grpc
 
-from manager.transport.base import Endpoint, Retry
+from manager.transport.base import Controlled, Endpoint, Retry
 from manager.transport.silence import SilenceWatch
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import error_from_status
+from spritemesh.traceparent import trace_headers
 from superloop.ops.v1 import envelope_pb2 as pb
 from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
+
+if TYPE_CHECKING:
+    from spritemesh.control import ControlRequest
 
 _UNARY_SECONDS = 10.0
 _LARGEST_MESSAGE = 4 * 1024 * 1024
@@ -61,7 +65,7 @@ class Patience(NamedTuple):
 
 
 class GrpcTransport:
-    """Reads loops through an agent; connects at the first request."""
+    """Reads loops, and steps in, through an agent; connects at the first request."""
 
     name = "sprite_service"
 
@@ -154,6 +158,15 @@ class GrpcTransport:
                     self._wait_or_raise(error, attempt)
                 attempt += 1
 
+    def control(self, request: "ControlRequest") -> Controlled:
+        # Late: most commands only read.
+        from manager.transport.delivery import deliver
+        from manager.transport.grpc_control import ControlCall, command_of
+
+        target = self._endpoint.target
+        call = ControlCall(self._channel, target, self._metadata(request.trace_id), self._error)
+        return deliver(lambda: call.send(request), self._retry, request=request, command=command_of(target))
+
     def close(self) -> None:
         self._channel.close()
 
@@ -182,9 +195,7 @@ class GrpcTransport:
         metadata = []
         if self._endpoint.token:
             metadata.append(("authorization", f"Bearer {self._endpoint.token}"))
-        if trace_id and trace_id.isascii():
-            metadata.append(("x-trace-id", trace_id))
-        return tuple(metadata)
+        return (*metadata, *trace_headers(trace_id))
 
     def _error(self, error: grpc.RpcError) -> OpsError:
         # What a stub raises is also the call; the type of the exception does not say so.

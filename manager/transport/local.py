@@ -1,7 +1,10 @@
 """A sprite agent without the wire: the same reader, in this process."""
 
 from collections.abc import Iterator
+from time import time
+from typing import TYPE_CHECKING
 
+from manager.transport.base import Controlled, Retry, Runtime
 from sprite_agent.runtime.feed import LOG_PATIENCE_SECONDS, EventFeed, FeedOptions
 from sprite_agent.runtime.loop import LoopReader
 from sprite_agent.runtime.repository import Repository
@@ -9,14 +12,25 @@ from spritemesh.errors import OpsError
 from superloop.ops.v1 import envelope_pb2 as pb
 from superloop.ops.v1 import sprite_pb2
 
+if TYPE_CHECKING:
+    from sprite_agent.control import ControlPlane
+    from spritemesh.control import ControlRequest
+
 
 class LocalTransport:
-    """Reads the loops of a repository on this machine."""
+    """Reads the loops of a repository on this machine, and runs its runtime to step in.
+
+    retry: what rows say of it; here nothing is tried again.
+    """
 
     name = "local"
 
-    def __init__(self, repo: str) -> None:
+    def __init__(self, repo: str, runtime: Runtime | None = None, retry: Retry | None = None) -> None:
         self._repository = Repository(repo)
+        self._retry = retry or Retry()
+        self._runtime = runtime or Runtime()
+        self._plane: ControlPlane | None = None
+        self._timed = 0.0
 
     def snapshot(
         self,
@@ -50,7 +64,33 @@ class LocalTransport:
             yield feed.bookmark()
         yield feed.goodbye(feed.end_reason())
 
+    def control(self, request: "ControlRequest") -> Controlled:
+        # Late: most commands only read.
+        from sprite_agent.control import Caller, ControlPlane
+        from spritemesh.bridge.control import told_by_outcome
+
+        if self._plane is None:
+            command, seconds = self._runtime
+            self._plane = ControlPlane(
+                self._repository, runtime=command, runtime_timeout=seconds, clock=self._clock
+            )
+        caller = Caller(
+            transport=self.name,
+            retry_attempts=self._retry.attempts,
+            retry_backoff_seconds=int(self._retry.backoff_seconds),
+            audit_replays=True,
+        )
+        outcome = self._plane.execute(request, caller)
+        # The last thing that is timed is when it was put on record.
+        return Controlled(told_by_outcome(outcome), outcome, recorded_at=self._timed)
+
+    def _clock(self) -> float:
+        self._timed = time()
+        return self._timed
+
     def close(self) -> None:
+        if self._plane is not None:
+            self._plane.close()
         self._repository.close()
 
 

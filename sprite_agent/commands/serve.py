@@ -5,10 +5,14 @@ import asyncio
 import logging
 import os
 import sys
+from typing import TYPE_CHECKING
 
 from sprite_agent.security import check_exposure, parse_address, read_token
 from spritemesh import jsontext
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
+
+if TYPE_CHECKING:
+    from sprite_agent.server import Bound
 
 DEFAULT_GRPC = "127.0.0.1:50551"
 
@@ -21,6 +25,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=DEFAULT_GRPC,
         metavar="HOST:PORT",
         help=f"where to listen; port 0 means any; or unix:///path (default {DEFAULT_GRPC})",
+    )
+    parser.add_argument(
+        "--http",
+        metavar="HOST:PORT",
+        help="where to serve the JSON of v1 over HTTP, too; port 0 means any (default: nowhere)",
     )
     parser.add_argument(
         "--token-file",
@@ -38,20 +47,44 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how often heartbeat.v1.json of a running loop is written, at least 0.25 (default 5)",
     )
+    parser.add_argument(
+        "--runtime-command",
+        metavar="PROGRAM",
+        help="runtime program that control runs (default: $SUPERLOOP_BIN, else superloop.sh beside this"
+        " program, else on PATH)",
+    )
+    parser.add_argument(
+        "--runtime-timeout",
+        type=_runtime_timeout,
+        default=60.0,
+        metavar="SECONDS",
+        help="how long a runtime command may take, up to 3600 (default 60)",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; 0 after a drain."""
     address = parse_address(args.grpc, field="--grpc")
+    http = None if args.http is None else parse_address(args.http, field="--http", unix=False)
     token = read_token(args.token, args.token_file, os.environ.get(SERVICE_TOKEN_VARIABLE))
-    check_exposure(address, token, allow_unauthenticated=args.allow_unauthenticated, field="--grpc")
+    for place, field in ((address, "--grpc"), (http, "--http")):
+        if place is not None:
+            check_exposure(place, token, allow_unauthenticated=args.allow_unauthenticated, field=field)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
     # Imported late: a refused command line should not wait for gRPC.
     from sprite_agent.server import ServeSettings, serve
 
-    settings = ServeSettings(args.repo, address, token, args.heartbeat_interval)
+    settings = ServeSettings(
+        repo=args.repo,
+        address=address,
+        token=token,
+        http=http,
+        heartbeat_interval=args.heartbeat_interval,
+        runtime_command=args.runtime_command,
+        runtime_timeout=args.runtime_timeout,
+    )
     try:
         asyncio.run(serve(settings, _announce))
     except ExceptionGroup as group:
@@ -59,17 +92,29 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _announce(bound: str) -> None:
+def _announce(bound: "Bound") -> None:
     """The first line on standard output, once calls are taken."""
-    sys.stdout.write(jsontext.encode({"ready": True, "grpc": bound, "http": None}).decode() + "\n")
+    document = {"ready": True, "grpc": bound.grpc, "http": bound.http}
+    sys.stdout.write(jsontext.encode(document).decode() + "\n")
     sys.stdout.flush()
 
 
 def _interval(text: str) -> float:
-    try:
-        seconds = float(text)
-    except ValueError:
-        raise ValueError("takes seconds") from None
+    seconds = _seconds(text)
     if not 0.25 <= seconds <= 3600:
         raise ValueError("must be between 0.25 and 3600")
     return seconds
+
+
+def _runtime_timeout(text: str) -> float:
+    seconds = _seconds(text)
+    if not 0 < seconds <= 3600:
+        raise ValueError("must be more than 0 and at most 3600")
+    return seconds
+
+
+def _seconds(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise ValueError("takes seconds") from None

@@ -29,6 +29,8 @@ _READ_BYTES = 256 * 1024
 _PREFIX_BYTES = 256
 # New lines bring a bookmark no more often than this.
 _NEWS_SECONDS = 1.0
+# Optional abilities of the agents that serve feeds, for clients that would do without them.
+CAPABILITIES = ("control",)
 # A log that is away for longer than a rotation takes ends a stream that follows it.
 LOG_PATIENCE_SECONDS = 10.0
 # Messages of one read, roughly: a log of nothing but short invalid lines would make a hundred thousand.
@@ -107,6 +109,7 @@ class EventFeed:
             sprite_pb2.Opened(
                 agent_version=__version__,
                 boot_id=self._boot_id,
+                capabilities=CAPABILITIES,
                 follow=self.options.follow,
                 max_events=self.options.max_events,
                 bookmark_interval=duration(self.options.bookmark_seconds),

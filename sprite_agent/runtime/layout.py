@@ -36,6 +36,16 @@ def loop_paths(loop_id: str) -> LoopPaths:
     )
 
 
+def ops_directory(repo: str, loop_id: str) -> str:
+    """The manager directory of a loop (contract 0.6). Raises OpsError `invalid_loop_id`."""
+    return os.path.join(repo, RUNTIME_ROOT, "ops-manager", validate_loop_id(loop_id))
+
+
+def agent_directory(repo: str) -> str:
+    """Where an agent keeps what is its own: the ledger of control and its locks."""
+    return os.path.join(repo, RUNTIME_ROOT, "sprite-agent")
+
+
 def resolve_repo(path: str) -> str:
     """The absolute logical path of directory `path`: symbolic links stay (contract 0.6).
 

@@ -116,6 +116,7 @@ def derive_snapshot(
             stuck=json_object(first(get(entry, "stuck"), None)),
         ),
         position=pb.LogPosition(line=head.line, digest=head.digest, first_line_digest=head.first_line_digest),
+        pending_approval_id=files.approval.reference.sha256 if pending else "",
     )
 
 

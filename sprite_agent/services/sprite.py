@@ -18,8 +18,9 @@ from sprite_agent.runtime.feed import LOG_PATIENCE_SECONDS, EventFeed, FeedOptio
 from sprite_agent.runtime.loop import LoopReader
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.runtime.watch import SAFETY_POLL_SECONDS, loop_directories
+from sprite_agent.services.metadata import trace_id_of_call
 from spritemesh.errors import OpsError
-from spritemesh.ids import validate_loop_id, validate_trace_id
+from spritemesh.ids import validate_loop_id
 from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
 
 _T = TypeVar("_T")
@@ -64,7 +65,7 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
     ) -> sprite_pb2.GetSnapshotResponse:
         """The snapshot; without leaving the event loop while nothing changed."""
         reader = self._reader(request.loop_id)
-        trace_id = _trace_id(request.trace_id, context)
+        trace_id = trace_id_of_call(request.trace_id, context)
         snapshot = reader.snapshot_if_unchanged(run_id=request.run_id, trace_id=trace_id)
         if snapshot is None:
             snapshot = await self._run(
@@ -86,7 +87,7 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
         options = FeedOptions(
             follow=request.follow,
             max_events=request.max_events,
-            trace_id=_trace_id(request.trace_id, context),
+            trace_id=trace_id_of_call(request.trace_id, context),
             bookmark_seconds=default if wanted is None else min(max(wanted, least), most),
         )
         after = request.after if request.HasField("after") else None
@@ -251,15 +252,6 @@ def _seconds(request: Any, field: str) -> float | None:
     if seconds < 0:
         raise OpsError("invalid_request", f"{field} must not be negative", field=field)
     return seconds
-
-
-def _trace_id(requested: str, context: Any) -> str | None:
-    """The trace id of a request: its field, or else the metadata x-trace-id."""
-    if not requested:
-        for key, value in context.invocation_metadata() or ():
-            if key == "x-trace-id" and isinstance(value, str):
-                requested = value.strip()
-    return validate_trace_id(requested, field="trace_id") if requested else None
 
 
 def _encode_page_token(last_id: str) -> str:

@@ -34,16 +34,18 @@ def event_to_json(batch: pb.EventBatch, event: pb.LoopRunEvent) -> dict[str, JSO
 
     Raises OpsError `service_response_invalid` when JSON text in the event is none.
     """
+    if event.HasField("envelope"):
+        envelope: dict[str, JSON] = parse_carried(event.envelope.json, f"envelope of line {event.line}")
+        return envelope
     raw = parse_carried(event.raw, f"raw of line {event.line}")
-    line = event.line or None
     return {
         "schemaVersion": SCHEMA_VERSION,
         "envelopeType": ENVELOPE_TYPE,
         "emittedAt": batch.emitted_at,
         "traceId": batch.trace_id if batch.HasField("trace_id") else None,
         "source": {"repoPath": batch.source.repo_path, "loopId": batch.source.loop_id},
-        "sequence": {"source": SEQUENCE_SOURCE, "value": line},
-        "cursor": {"eventLineOffset": line, "eventLineCount": batch.line_count},
+        "sequence": _sequence(event.line),
+        "cursor": _cursor(event.line, batch.line_count),
         "run": {
             "runId": event.run_id,
             "iteration": number_value(event.iteration, event.iteration_literal),
@@ -93,6 +95,9 @@ def event_from_json(
     )
     if jsontext.encode(payload) != jsontext.encode(_data(raw)):
         event.payload.json = jsontext.encode(payload).decode()
+    line_count = members.count("cursor", "eventLineCount") or 0
+    if (members.value("sequence"), members.value("cursor")) != (_sequence(line), _cursor(line, line_count)):
+        event.envelope.json = jsontext.encode(document).decode()
     return pb.EventBatch(
         source=pb.Source(
             repo_path=members.text("source", "repoPath") or "",
@@ -102,9 +107,17 @@ def event_from_json(
         emitted_at=members.text("emittedAt") or "",
         first_line=line,
         last_line=line,
-        line_count=members.count("cursor", "eventLineCount") or 0,
+        line_count=line_count,
         events=[event],
     )
+
+
+def _sequence(line: int) -> dict[str, JSON]:
+    return {"source": SEQUENCE_SOURCE, "value": line or None}
+
+
+def _cursor(line: int, line_count: int) -> dict[str, JSON]:
+    return {"eventLineOffset": line or None, "eventLineCount": line_count}
 
 
 def _data(raw: JSON) -> JSON:

@@ -38,6 +38,10 @@ class Run(NamedTuple):
     started: int
     known: Mapping[str, str]
 
+    def knowing(self, more: Mapping[str, str]) -> "Run":
+        """The same run, with more values known."""
+        return self._replace(known={**self.known, **more})
+
     def fill(self, text: str) -> str:
         """`text` with every placeholder replaced whose value is known before the run."""
         text = _RELATIVE_NOW.sub(lambda match: format_utc(self.started + int(match[1])), text)

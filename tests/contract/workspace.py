@@ -1,5 +1,6 @@
-"""The repository of one case, and running commands in it as a process or inside this one."""
+"""The repository of one case, running commands in it as a process or inside this one, and asking services."""
 
+import http.client
 import io
 import os
 import subprocess
@@ -11,8 +12,11 @@ from typing import NamedTuple
 from unittest import mock
 
 from manager.cli import main
+from tests.contract.cases import HttpRequest
 
-PROCESS_TIMEOUT_SECONDS = 30
+# Longer than a service confirms (contract D.3).
+ASK_TIMEOUT_SECONDS = 50
+PROCESS_TIMEOUT_SECONDS = 50
 
 
 class Outcome(NamedTuple):
@@ -23,14 +27,26 @@ class Outcome(NamedTuple):
     err: str
 
 
+class Answer(NamedTuple):
+    """What a service gave."""
+
+    status: int
+    content_type: str
+    body: str
+
+
 class Workspace:
-    """Directories of one case: the repository, a private home and a private temporary directory."""
+    """Directories of one case: the repository, a private home and a private temporary directory.
+
+    manager: another, empty repository, for a manager that controls the first through a service.
+    """
 
     def __init__(self, root: Path) -> None:
         self.repo = root / "repo"
+        self.manager = root / "manager"
         self.home = root / "home"
         self.tmp = root / "tmp"
-        for directory in (self.repo, self.home, self.tmp):
+        for directory in (self.repo, self.manager, self.home, self.tmp):
             directory.mkdir()
 
     def write(self, path: str, text: str, *, append: bool = False) -> None:
@@ -46,6 +62,9 @@ class Workspace:
 
     def delete(self, path: str) -> None:
         (self.repo / path).unlink()
+
+    def set_mode(self, path: str, mode: int) -> None:
+        (self.repo / path).chmod(mode)
 
     def files(self) -> set[str]:
         return {str(path.relative_to(self.repo)) for path in self.repo.rglob("*") if path.is_file()}
@@ -99,3 +118,16 @@ class Workspace:
             yield
         finally:
             os.chdir(before)
+
+
+def ask(url: str, request: HttpRequest) -> Answer:
+    """Send one request with just these headers."""
+    connection = http.client.HTTPConnection(url.removeprefix("http://"), timeout=ASK_TIMEOUT_SECONDS)
+    try:
+        body = None if request.body is None else request.body.encode()
+        connection.request(request.method, request.path, body=body, headers=request.headers)
+        response = connection.getresponse()
+        text = response.read().decode()
+        return Answer(response.status, response.headers.get("Content-Type", ""), text)
+    finally:
+        connection.close()

@@ -3,7 +3,9 @@
 import hashlib
 from collections.abc import Iterable, Iterator
 
+from manager.transport import Controlled
 from spritemesh import jsontext
+from spritemesh.control import ControlRequest
 from superloop.ops.v1 import envelope_pb2 as pb
 from superloop.ops.v1 import sprite_pb2
 
@@ -163,6 +165,9 @@ class ScriptedTransport:
             if isinstance(message, Exception):
                 raise message
             yield message
+
+    def control(self, request: ControlRequest) -> Controlled:
+        raise AssertionError("a pass only reads")
 
     def close(self) -> None:
         self.closed = True

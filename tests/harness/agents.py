@@ -56,6 +56,11 @@ class Agent:
         return self.address if self.address.startswith("unix:") else f"grpc://{self.address}"
 
     @property
+    def http_url(self) -> str:
+        """The bridge, as `--service-base-url` takes it; of agents started with `--http`."""
+        return f"http://{self.ready['http']}"
+
+    @property
     def rss_bytes(self) -> int:
         return int(psutil.Process(self.process.pid).memory_info().rss)
 

@@ -5,17 +5,20 @@ import json
 import os
 import subprocess
 import sys
+from pathlib import Path
 from typing import Any
 
 import pytest
 from google.rpc import error_details_pb2
 
 from tests.harness.agents import TOKEN, Agent, StartAgent, environment
-from tests.harness.loops import LoopFiles, event, events
+from tests.harness.control import Runtime
+from tests.harness.loops import LoopFiles, Repo, event, events
 from tests.harness.streams import place
 
 BUF = os.path.join(os.path.dirname(sys.executable), "buf")
 SPRITE = "superloop.ops.v1.SpriteService"
+CONTROL = "superloop.ops.v1.ControlService"
 pytestmark = pytest.mark.skipif(not os.path.exists(BUF), reason="buf is not installed")
 
 
@@ -53,10 +56,12 @@ def documents(text: str) -> list[Any]:
 
 def test_services_and_methods_are_listed(agent: Agent) -> None:
     services = curl(agent, "", None, "--list-services").split()
-    assert {SPRITE, "grpc.health.v1.Health"} <= set(services)
+    assert {SPRITE, CONTROL, "grpc.health.v1.Health"} <= set(services)
     methods = curl(agent, "", None, "--list-methods")
     for method in ("ListLoops", "GetSnapshot", "WatchEvents", "WatchHeartbeats"):
         assert f"{SPRITE}/{method}" in methods
+    for method in ("CancelLoop", "ApprovePending", "RejectPending", "GetInvocation"):
+        assert f"{CONTROL}/{method}" in methods
 
 
 def test_snapshot_is_read(agent: Agent) -> None:
@@ -83,7 +88,7 @@ def test_events_are_streamed(agent: Agent, loop: LoopFiles) -> None:
 
 
 def test_health_is_told(agent: Agent) -> None:
-    for service in ("", SPRITE):
+    for service in ("", SPRITE, CONTROL):
         answer = curl(agent, "/grpc.health.v1.Health/Check", {"service": service})
         assert documents(answer) == [{"status": "SERVING"}]
 
@@ -96,6 +101,31 @@ def test_refusal_carries_its_details(agent: Agent) -> None:
     assert (found["code"], detail["type"]) == ("not_found", "google.rpc.ErrorInfo")
     value = base64.b64decode(detail["value"] + "==")
     assert error_details_pb2.ErrorInfo.FromString(value).reason == "loop_not_found"
+
+
+def test_loop_is_cancelled_once(repo: Repo, loop: LoopFiles, start: StartAgent, tmp_path: Path) -> None:
+    loop.append(event(1))
+    repo.put("state.json", {"active": True, "current_loop_id": "alpha"})
+    runtime = Runtime(tmp_path / "runtime")
+    state = repo.root / ".superloop" / "state.json"
+    runtime.does(runtime.puts(state, {"active": False}))
+    agent = start(*runtime.flags)
+    asked = {"loopId": "alpha", "requestedBy": "buf", "idempotencyKey": "k-1", "traceId": "t"}
+    answers = [documents(curl(agent, f"/{CONTROL}/CancelLoop", asked))[0]["outcome"] for _ in range(2)]
+    assert [answer.pop("replayed", False) for answer in answers] == [False, True]
+    assert answers[0] == answers[1]
+    assert answers[0]["status"] == "CONTROL_STATUS_CONFIRMED"
+    assert answers[0]["effect"]["state"]["member"] == "active"
+    assert len(runtime.calls) == 1
+
+    (found,) = documents(curl(agent, f"/{CONTROL}/GetInvocation", {"idempotencyKey": "k-1"}))
+    assert found["state"] == "INVOCATION_STATE_FINISHED"
+    assert found["outcome"]["traceId"] == "t"
+    with pytest.raises(RuntimeError) as caught:
+        curl(agent, f"/{CONTROL}/CancelLoop", {"loopId": "alpha"})
+    details = {detail["type"]: detail["value"] for detail in json.loads(str(caught.value))["details"]}
+    bad = error_details_pb2.BadRequest.FromString(base64.b64decode(details["google.rpc.BadRequest"] + "=="))
+    assert bad.field_violations[0].field == "idempotency_key"
 
 
 def test_stranger_learns_nothing(agent: Agent) -> None:

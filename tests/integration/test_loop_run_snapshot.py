@@ -64,7 +64,7 @@ def test_agent_on_a_unix_socket_is_asked(flags: tuple[str, ...], start: StartAge
     assert (done.code, done.documents[0]["sequence"]["value"]) == (0, 3)
 
 
-@pytest.mark.parametrize("url", ["http://127.0.0.1:1", "127.0.0.1:1", "grpc://host"])
+@pytest.mark.parametrize("url", ["ftp://127.0.0.1:1", "127.0.0.1:1", "grpc://host"])
 def test_address_that_is_none_is_refused_by_flag(flags: tuple[str, ...], url: str) -> None:
     assert "--service-base-url" in refused(run(*WORDS, *flags, "--service-base-url", url))
 

@@ -479,6 +479,16 @@ def test_flag_wins_over_the_environment(desk: Desk, monkeypatch: pytest.MonkeyPa
     assert state["health"]["thresholds"]["profile"] == "relaxed"
 
 
+@pytest.mark.parametrize(("version", "taken"), [("00", True), ("ff", False)])
+def test_trace_id_of_a_well_formed_traceparent_is_taken(
+    desk: Desk, monkeypatch: pytest.MonkeyPatch, version: str, taken: bool
+) -> None:
+    monkeypatch.delenv("OPS_MANAGER_TRACE_ID", raising=False)
+    monkeypatch.setenv("TRACEPARENT", f"{version}-{'ab' * 16}-{'cd' * 8}-01")
+    _, state = desk.run()
+    assert (state["trace"]["reconcileTraceId"] == "ab" * 16) == taken
+
+
 def test_missing_loop_fails_with_its_finer_reason(desk: Desk) -> None:
     code, health = desk.run(loop="ghost")
     assert (code, health["transport"]["failureCode"]) == (1, "snapshot_unavailable")

@@ -2,13 +2,17 @@
 
 import itertools
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import grpc
 import pytest
 
-from superloop.ops.v1 import sprite_pb2_grpc
-from tests.harness.agents import Agent, start_agent
-from tests.harness.loops import LoopFiles, Repo
+from spritemesh.control import ControlRequest
+from superloop.ops.v1 import control_pb2 as pb
+from superloop.ops.v1 import envelope_pb2, sprite_pb2, sprite_pb2_grpc
+from tests.harness.agents import BEARER, CALL_SECONDS, Agent, start_agent
+from tests.harness.control import Audit, Client, Runtime, audit_of, client_of, request
+from tests.harness.loops import LoopFiles, Repo, event
 
 MakeLoop = Callable[..., LoopFiles]
 Stub = sprite_pb2_grpc.SpriteServiceStub
@@ -51,3 +55,74 @@ def channel(shared_agent: Agent) -> Iterator[grpc.Channel]:
 @pytest.fixture
 def stub(channel: grpc.Channel) -> Stub:
     return sprite_pb2_grpc.SpriteServiceStub(channel)
+
+
+class Sprite:
+    """A loop of the agent that controls, with its runtime."""
+
+    def __init__(self, agent: Agent, runtime: Runtime, loop: LoopFiles, repo: Repo, client: Client) -> None:
+        self.agent = agent
+        self.runtime = runtime
+        self.loop = loop
+        self.repo = repo
+        self.client = client
+
+    def request(self, intent: str, key: str | None = None, **members: Any) -> ControlRequest:
+        """A request for the loop."""
+        return request(intent, key, self.loop.loop_id, **members)
+
+    def ask(self, intent: str, key: str | None = None, **members: Any) -> pb.ControlOutcome:
+        """Ask for the loop, and have the outcome."""
+        return self.client.ask(self.request(intent, key, **members))
+
+    def audit(self) -> Audit:
+        """The audit of the loop."""
+        return audit_of(self.repo, self.loop.loop_id)
+
+    def runs(self) -> None:
+        """Say that the loop runs."""
+        self.repo.put("state.json", {"active": True, "current_loop_id": self.loop.loop_id})
+
+    def waits_for_approval(self, **members: Any) -> None:
+        """Say that the loop waits for a decision."""
+        approval = {"status": "pending", "run_id": "run-1", "iteration": 1, "candidate": {"text": "done"}}
+        self.loop.put("approval.json", approval | members)
+
+    def snapshot(self) -> envelope_pb2.LoopRunSnapshot:
+        """What an operator sees."""
+        with self.agent.stub() as stub:
+            wanted = sprite_pb2.GetSnapshotRequest(loop_id=self.loop.loop_id)
+            return stub.GetSnapshot(wanted, metadata=BEARER, timeout=CALL_SECONDS).snapshot
+
+
+@pytest.fixture(scope="session")
+def control_repo(tmp_path_factory: pytest.TempPathFactory) -> Repo:
+    return Repo(tmp_path_factory.mktemp("control") / "repo")
+
+
+@pytest.fixture(scope="session")
+def control_runtime(tmp_path_factory: pytest.TempPathFactory) -> Runtime:
+    return Runtime(tmp_path_factory.mktemp("runtime") / "program")
+
+
+@pytest.fixture(scope="session")
+def control_agent(
+    control_repo: Repo, control_runtime: Runtime, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Agent]:
+    """An agent with a runtime, that lives as long as the test run."""
+    errors = tmp_path_factory.mktemp("agent") / "errors.txt"
+    agent = start_agent(control_repo.root, errors, *control_runtime.flags)
+    yield agent
+    agent.end()
+
+
+@pytest.fixture
+def sprite(control_agent: Agent, control_runtime: Runtime, control_repo: Repo) -> Iterator[Sprite]:
+    """A loop never used before, in a repository where nothing runs and whose runtime does nothing."""
+    loop = control_repo.loop(f"loop-{next(_numbers)}", event(1, "iteration_start"))
+    (control_repo.root / ".superloop" / "state.json").unlink(missing_ok=True)
+    control_runtime.does("")
+    for name in ("began", "go"):
+        control_runtime.file(name).unlink(missing_ok=True)
+    with client_of(control_agent) as client:
+        yield Sprite(control_agent, control_runtime, loop, control_repo, client)

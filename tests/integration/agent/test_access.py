@@ -119,6 +119,11 @@ def test_trace_id_comes_from_the_request_or_else_the_header(stub: Stub, make_loo
     named = sprite_pb2.GetSnapshotRequest(loop_id=loop_id, trace_id="of-the-request")
     assert trace(named, header) == "of-the-request"
     assert trace(sprite_pb2.GetSnapshotRequest(loop_id=loop_id), header) == "of-the-header"
+    standard = (*BEARER, ("traceparent", f"00-{'ab' * 16}-{'cd' * 8}-01"))
+    assert trace(sprite_pb2.GetSnapshotRequest(loop_id=loop_id), standard) == "ab" * 16
+    assert trace(sprite_pb2.GetSnapshotRequest(loop_id=loop_id), (*standard, *header[1:])) == "of-the-header"
+    malformed = (*BEARER, ("traceparent", "00-of-nobody-01"))
+    assert trace(sprite_pb2.GetSnapshotRequest(loop_id=loop_id), malformed) == ""
     plain = stub.GetSnapshot(sprite_pb2.GetSnapshotRequest(loop_id=loop_id), metadata=BEARER).snapshot
     assert not plain.HasField("trace_id")
 

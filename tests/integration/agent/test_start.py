@@ -164,6 +164,11 @@ def test_heartbeat_interval_out_of_bounds_is_told_by_flag(repo: Repo, interval: 
     )
 
 
+@pytest.mark.parametrize("seconds", ["0", "3601", "nan", "inf", "-1", "soon", ""])
+def test_runtime_timeout_out_of_bounds_is_told_by_flag(repo: Repo, seconds: str) -> None:
+    assert "--runtime-timeout" in refused(repo.root, *LOOPBACK, *WITH_TOKEN, "--runtime-timeout", seconds)
+
+
 def test_secret_is_in_no_message_of_a_refusal(repo: Repo, tmp_path: Path) -> None:
     assert "s3cret" not in refused(tmp_path / "missing", *LOOPBACK, "--token", "s3cret")
     assert "s3cret" not in refused(repo.root, *LOOPBACK, "--token", "s3cret two")

@@ -325,6 +325,9 @@ def test_break_behind_the_last_event_wanted_is_none(
         ("grpc://agent.example:1/", "agent.example:1"),
         ("grpc://[::1]:1", "[::1]:1"),
         ("unix:///run/agent.sock", "unix:///run/agent.sock"),
+        ("http://127.0.0.1:8787", "http://127.0.0.1:8787"),
+        ("http://[::1]:8787/", "http://[::1]:8787"),
+        ("https://agents.example/sprite-7/", "https://agents.example/sprite-7"),
     ],
 )
 def test_addresses_of_agents_are_read(url: str, target: str) -> None:
@@ -333,12 +336,30 @@ def test_addresses_of_agents_are_read(url: str, target: str) -> None:
 
 @pytest.mark.parametrize(
     "url",
-    ["", "127.0.0.1:1", "http://127.0.0.1:1", "grpc://host", "grpc://:1", "grpc://host:x", "grpc://h:1/p"],
+    [
+        "",
+        "127.0.0.1:1",
+        "grpc://host",
+        "grpc://:1",
+        "grpc://host:x",
+        "grpc://h:1/p",
+        "ftp://host",
+        "http://",
+        "http://host:x",
+        "http://host:0",
+        "http://host:99999",
+        "http://host/?q",
+        "http://host/#f",
+        "http://host/a b",
+        "http://h\u00f6st/",
+        "http://name:secret@host/",
+    ],
 )
 def test_text_that_is_no_address_is_refused_by_flag(url: str) -> None:
     with pytest.raises(OpsError) as caught:
         parse_base_url(url, "t")
     assert (caught.value.reason, caught.value.field) == ("invalid_request", "--service-base-url")
+    assert "secret" not in caught.value.message
 
 
 @pytest.mark.parametrize("token", ["two words", "line\n", "caf\u00e9", "\x7f"])

@@ -56,6 +56,19 @@ def test_run_id_of_the_caller_is_not_remembered(reader: LoopReader, loop: LoopFi
     assert reader.snapshot().run.run_id == "own"
 
 
+def test_a_pending_approval_is_named_by_what_its_file_holds(reader: LoopReader, loop: LoopFiles) -> None:
+    loop.append(event(1))
+    assert reader.snapshot().pending_approval_id == ""
+    loop.put("approval.json", {"status": "pending", "run_id": "one"})
+    snapshot = reader.snapshot()
+    assert len(snapshot.pending_approval_id) == 64
+    assert snapshot.pending_approval_id == snapshot.artifacts.approval.sha256
+    loop.put("approval.json", {"status": "pending", "run_id": "two"})
+    assert reader.snapshot().pending_approval_id not in {"", snapshot.pending_approval_id}
+    loop.put("approval.json", {"status": "approved", "run_id": "two"})
+    assert reader.snapshot().pending_approval_id == ""
+
+
 @pytest.mark.parametrize(
     ("value", "run_id"),
     [

@@ -180,10 +180,27 @@ def test_count_that_is_no_whole_number_reads_as_missing(wrong: Any) -> None:
     assert not snapshot.HasField("sequence_value")
     assert not snapshot.cursor.HasField("event_line_offset")
     assert not snapshot.health.HasField("event_count")
-    assert event_to_json(*_only(event_from_json(changed(EVENT, "sequence.value", wrong))))["sequence"] == {
-        "source": "cursor_event_line_offset",
-        "value": None,
-    }
+    batch, event = _only(event_from_json(changed(EVENT, "sequence.value", wrong)))
+    assert (batch.last_line, event.line) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("path", "odd"),
+    [
+        ("sequence.value", "4"),
+        ("sequence.value", 0),
+        ("sequence.source", "elsewhere"),
+        ("cursor.eventLineOffset", 9),
+        ("cursor.eventLineCount", None),
+    ],
+)
+def test_event_whose_place_is_told_oddly_is_shown_as_it_came(path: str, odd: Any) -> None:
+    """Another v1 service may count otherwise; what it said is evidence (contract F)."""
+    document = changed(EVENT, path, odd)
+    batch, event = _only(event_from_json(document))
+    assert event_to_json(batch, event) == document
+    batch, event = _only(event_from_json(EVENT))
+    assert not event.HasField("envelope")
 
 
 def _only(batch: pb.EventBatch) -> tuple[pb.EventBatch, pb.LoopRunEvent]:

@@ -142,3 +142,16 @@ def test_repo_that_is_no_directory_is_named(tmp_path: Path, path: str) -> None:
     with pytest.raises(OpsError, match=path) as error:
         resolve_repo(str(tmp_path / path))
     assert error.value.reason == "repo_not_found"
+
+
+@pytest.mark.parametrize("words", [["ID", "--count", "3"], ["--count", "3", "ID"]])
+def test_word_is_taken_where_one_is_declared(words: list[str]) -> None:
+    parser = Parser("ops-manager try", "Try things.")
+    parser.add_argument("name", nargs="?", metavar="NAME")
+    parser.add_argument("--count", type=digits, default=7)
+    args = parser.read(words)
+    assert (args.name, args.count) == ("ID", 3)
+    assert parser.read([]).name is None
+    with pytest.raises(Stop) as stop:
+        parser.read([*words, "other"])
+    assert stop.value.error == "unknown argument: other"

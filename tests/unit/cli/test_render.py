@@ -31,6 +31,44 @@ def test_status_tells_state_health_and_trace() -> None:
         assert fact in shown
 
 
+def test_status_tells_the_last_intent_the_alerts_and_their_traces() -> None:
+    document = {
+        "control": {"lastIntent": "approve", "lastStatus": "ambiguous", "lastRequestedBy": "ops"},
+        "alerts": {
+            "dispatch": {"status": "partial", "dispatchedCount": 3, "failedCount": 1},
+            "lastDelivery": {"escalationCategory": "health_critical", "status": "dispatched"},
+        },
+        "traceLinkage": {"reconcileTraceId": "p", "controlTraceId": "c", "alertTraceId": "a"},
+    }
+    shown = text(render.status, document)
+    for fact in ("approve  ambiguous  by ops", "partial  sent 3  failed 1  last health_critical  dispatched"):
+        assert fact in shown
+    for fact in ("trace of pass  p", "of control     c", "of alert       a"):
+        assert fact in shown
+
+
+def test_trace_tells_steps_and_what_is_missing() -> None:
+    steps = [
+        {
+            "kind": "intent",
+            "offsetSeconds": 0,
+            "steps": [{"kind": HOSTILE, "offsetSeconds": 1.5, "detail": HOSTILE}],
+        }
+    ]
+    shown = text(render.trace, {"traceId": HOSTILE, "steps": steps, "leftOutSteps": 7})
+    for fact in ("+0.000 s  intent", "+1.500 s", "leftOutSteps 7"):
+        assert fact in shown
+    assert "\x1b" not in shown
+
+
+@pytest.mark.parametrize(
+    "odd", [None, 5, [], {"traces": 1}, {"traces": [None, {"loops": 5}]}, {"steps": [5, {}]}]
+)
+def test_odd_trace_documents_do_no_harm(odd: Any) -> None:
+    text(render.trace, odd)
+    text(render.recent_traces, odd)
+
+
 def test_health_tells_each_reason_with_the_next_step() -> None:
     shown = text(render.health, last_document("health-everything-at-once", "health"))
     assert "runtime_heartbeat_stale  degraded  heartbeatLagSeconds 180 (threshold 120)" in shown

@@ -111,6 +111,134 @@ def test_dispatch_counts_default_to_zero() -> None:
     }
 
 
+def test_last_delivery_is_told_with_the_trace_of_its_escalation() -> None:
+    row = {
+        "timestamp": "t",
+        "loopId": "alpha",
+        "traceId": "a",
+        "escalationTraceId": "e",
+        "category": "alert_dispatch",
+        "escalationCategory": "health_critical",
+        "eventSeverity": "critical",
+        "status": "partial",
+        "reasonCode": "partial_dispatch_failure",
+        "sinkCount": 2,
+        "dispatchedSinkCount": 1,
+        "failedSinkCount": 0,
+        "sinks": [],
+    }
+    told = dict(row)
+    for name in ("loopId", "category", "sinks"):
+        del told[name]
+    found = document(last_alert=row)["alerts"]["lastDelivery"]
+    assert found == {**told, "traceId": "a", "escalationTraceId": "e"}
+    assert list(found)[-2:] == ["traceId", "escalationTraceId"]
+    assert document(last_alert={"status": "failed"})["alerts"] == {"lastDelivery": {"status": "failed"}}
+
+
+def test_alert_trace_is_that_of_the_last_row_before_that_of_the_state() -> None:
+    found = document(last_alert={"traceId": "row"}, dispatch={"traceId": "state", "processedCount": False})
+    assert found["traceLinkage"]["alertTraceId"] == "row"
+    assert found["alerts"]["dispatch"]["lastTraceId"] == "state"
+    assert found["alerts"]["dispatch"]["processedCount"] == 0
+    assert document(dispatch={"traceId": "state"})["traceLinkage"]["alertTraceId"] == "state"
+
+
+def test_heartbeat_and_sequence_traces_come_from_the_state_then_the_row() -> None:
+    rows = {"last_heartbeat": {"traceId": "h2"}, "last_sequence": {"traceId": "s2"}}
+    linkage = document(**rows)["traceLinkage"]
+    assert (linkage["heartbeatTraceId"], linkage["sequenceTraceId"]) == ("h2", "s2")
+    linkage = document(heartbeat={"traceId": "h1"}, sequence={"traceId": "s1"}, **rows)["traceLinkage"]
+    assert (linkage["heartbeatTraceId"], linkage["sequenceTraceId"]) == ("h1", "s1")
+
+
+def test_control_tells_of_the_last_intent_and_falls_back_for_the_trace_only() -> None:
+    control = {
+        "intent": "cancel",
+        "status": "confirmed",
+        "requestedBy": "x",
+        "timestamp": "t",
+        "traceId": "c",
+    }
+    assert document(last_control=control)["control"] == {
+        "lastIntent": None,
+        "lastStatus": None,
+        "lastRequestedBy": None,
+        "lastTimestamp": None,
+        "lastTraceId": "c",
+    }
+    assert document(last_intent=control)["control"] == {
+        "lastIntent": "cancel",
+        "lastStatus": "confirmed",
+        "lastRequestedBy": "x",
+        "lastTimestamp": "t",
+        "lastTraceId": "c",
+    }
+
+
+def test_reconcile_and_linkage_are_null_where_nothing_is_known() -> None:
+    found = document()
+    names = ("Status", "Timestamp", "Transport", "FailureCode", "DurationSeconds", "TraceId")
+    assert found["reconcile"] == {f"last{name}": None for name in names}
+    linked = ("control", "controlInvocation", "reconcile", "heartbeat", "sequence", "alert", "shared")
+    assert found["traceLinkage"] == {f"{name}TraceId": None for name in linked}
+    assert found["tuning"] == {
+        "summaryWindow": 5,
+        "appliedProfile": None,
+        "recommendedProfile": None,
+        "confidence": None,
+        "rationale": None,
+        "telemetrySummary": None,
+    }
+
+
+def test_tuning_takes_the_profile_of_the_state_and_the_rest_of_the_summary() -> None:
+    summary = {
+        "observed": {"reconcileAttempts": 3},
+        "source": {"window": 5},
+        "generatedAt": "t",
+        "recommendedProfile": "strict",
+        "confidence": "low",
+        "rationale": "because",
+    }
+    profile = {"thresholds": {"profile": "relaxed"}}
+    found = document(state={"health": profile}, health={"thresholds": {"profile": "other"}}, summary=summary)
+    assert found["tuning"] == {
+        "summaryWindow": 5,
+        "appliedProfile": "relaxed",
+        "recommendedProfile": "strict",
+        "confidence": "low",
+        "rationale": "because",
+        "telemetrySummary": {"observed": {"reconcileAttempts": 3}, "source": {"window": 5}},
+    }
+    assert document(health=profile)["tuning"]["appliedProfile"] == "relaxed"
+
+
+def test_invocation_audit_tells_of_the_last_call() -> None:
+    row = {
+        "timestamp": "t",
+        "intent": "cancel",
+        "transport": "local",
+        "idempotencyKey": "k",
+        "traceId": "i",
+        "execution": {"status": "succeeded", "replayed": True},
+        "confirmation": {"status": "confirmed"},
+        "outcome": {"status": "confirmed"},
+    }
+    assert document(last_invocation=row)["visibility"]["invocationAudit"] == {
+        "timestamp": "t",
+        "intent": "cancel",
+        "transport": "local",
+        "idempotencyKey": "k",
+        "executionStatus": "succeeded",
+        "confirmationStatus": "confirmed",
+        "outcomeStatus": "confirmed",
+        "replayed": True,
+        "traceId": "i",
+    }
+    assert document(last_invocation=row)["visibility"]["trace"] == {"controlInvocationTraceId": "i"}
+
+
 def test_drift_file_comes_before_the_drift_of_the_state() -> None:
     assert document(drift={"status": "a"}, state={"drift": {"status": "b"}})["drift"] == {"status": "a"}
     assert document(state={"drift": {"status": "b"}})["drift"] == {"status": "b"}

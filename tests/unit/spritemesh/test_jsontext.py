@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from spritemesh import jsontext
-from spritemesh.jsontext import MAX_DEPTH, JSONError, encode, parse, pretty
+from spritemesh.jsontext import MAX_DEPTH, JSONError, encode, encode_ascii, parse, pretty
 from tests.unit.bridge.strategies import THOROUGH, exact, values
 
 
@@ -231,3 +231,24 @@ def test_compact_takes_white_space_away() -> None:
     assert jsontext.compact(' { "a" : [ 1 , 2.0 ] } ') == b'{"a":[1,2.0]}'
     with pytest.raises(JSONError):
         jsontext.compact("{")
+
+
+@pytest.mark.parametrize(
+    ("value", "spelled"),
+    [
+        ({"é": "ä€"}, b'{"\\u00e9":"\\u00e4\\u20ac"}'),
+        (["a\U0001f600b"], b'["a\\ud83d\\ude00b"]'),
+        ("\ud800", b'"\\ud800"'),
+        ("\u2028\x7f/", b'"\\u2028\\u007f/"'),
+    ],
+)
+def test_text_in_ascii_escapes_everything_else(value: Any, spelled: bytes) -> None:
+    assert encode_ascii(value) == spelled
+
+
+@THOROUGH
+@given(values)
+def test_text_in_ascii_says_the_same(value: Any) -> None:
+    found = encode_ascii(value)
+    assert found.isascii()
+    assert exact(parse(found)) == exact(parse(encode(value)))

@@ -417,12 +417,17 @@ class LoopRunSnapshot(_message.Message):
     CURSOR_FIELD_NUMBER: _builtins.int
     HEALTH_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
+    PENDING_APPROVAL_ID_FIELD_NUMBER: _builtins.int
     emitted_at: _builtins.str
     """Mirrors `emittedAt`: UTC, YYYY-MM-DDTHH:MM:SSZ."""
     trace_id: _builtins.str
     """Mirrors `traceId`: trace of the request that asked. Absent: null."""
     sequence_value: _builtins.int
     """Mirrors `sequence.value`: complete lines of the log. Absent: the document held no whole number."""
+    pending_approval_id: _builtins.str
+    """Identity of the approval that the loop waits for: `artifacts.approval.sha256` while its status is
+    "pending". No v1 field. Empty: none is pending, or the snapshot came from a v1 document.
+    """
     @_builtins.property
     def source(self) -> Global___Source:
         """Mirrors `source`."""
@@ -466,10 +471,11 @@ class LoopRunSnapshot(_message.Message):
         cursor: Global___EnvelopeCursor | None = ...,
         health: Global___SnapshotHealth | None = ...,
         position: Global___LogPosition | None = ...,
+        pending_approval_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_sequence_value", b"_sequence_value", "_trace_id", b"_trace_id", "artifacts", b"artifacts", "cursor", b"cursor", "health", b"health", "position", b"position", "run", b"run", "runtime", b"runtime", "sequence_value", b"sequence_value", "source", b"source", "trace_id", b"trace_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sequence_value", b"_sequence_value", "_trace_id", b"_trace_id", "artifacts", b"artifacts", "cursor", b"cursor", "emitted_at", b"emitted_at", "health", b"health", "position", b"position", "run", b"run", "runtime", b"runtime", "sequence_value", b"sequence_value", "source", b"source", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sequence_value", b"_sequence_value", "_trace_id", b"_trace_id", "artifacts", b"artifacts", "cursor", b"cursor", "emitted_at", b"emitted_at", "health", b"health", "pending_approval_id", b"pending_approval_id", "position", b"position", "run", b"run", "runtime", b"runtime", "sequence_value", b"sequence_value", "source", b"source", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sequence_value: _TypeAlias = _typing.Literal["sequence_value"]  # noqa: Y015
     _WhichOneofArgType__sequence_value: _TypeAlias = _typing.Literal["_sequence_value", b"_sequence_value"]  # noqa: Y015
@@ -501,6 +507,7 @@ class LoopRunEvent(_message.Message):
     RAW_FIELD_NUMBER: _builtins.int
     ITERATION_LITERAL_FIELD_NUMBER: _builtins.int
     PAYLOAD_FIELD_NUMBER: _builtins.int
+    ENVELOPE_FIELD_NUMBER: _builtins.int
     line: _builtins.int
     """Number of the line, from 1. Mirrors `sequence.value` and `cursor.eventLineOffset`. 0: a v1 document
     held no whole number.
@@ -531,6 +538,12 @@ class LoopRunEvent(_message.Message):
         `data` is absent, null or false).
         """
 
+    @_builtins.property
+    def envelope(self) -> Global___JsonObject:
+        """The whole v1 envelope, where its `sequence` or `cursor` are not what the other members tell. Never sent
+        by an agent: some other v1 service wrote it.
+        """
+
     def __init__(
         self,
         *,
@@ -545,10 +558,11 @@ class LoopRunEvent(_message.Message):
         raw: _builtins.str = ...,
         iteration_literal: _builtins.str = ...,
         payload: Global___JsonObject | None = ...,
+        envelope: Global___JsonObject | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_message", b"_message", "_role", b"_role", "_status", b"_status", "message", b"message", "payload", b"payload", "role", b"role", "status", b"status"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_message", b"_message", "_role", b"_role", "_status", b"_status", "envelope", b"envelope", "message", b"message", "payload", b"payload", "role", b"role", "status", b"status"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_message", b"_message", "_role", b"_role", "_status", b"_status", "iteration", b"iteration", "iteration_literal", b"iteration_literal", "line", b"line", "message", b"message", "name", b"name", "payload", b"payload", "raw", b"raw", "role", b"role", "run_id", b"run_id", "status", b"status", "timestamp", b"timestamp"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_message", b"_message", "_role", b"_role", "_status", b"_status", "envelope", b"envelope", "iteration", b"iteration", "iteration_literal", b"iteration_literal", "line", b"line", "message", b"message", "name", b"name", "payload", b"payload", "raw", b"raw", "role", b"role", "run_id", b"run_id", "status", b"status", "timestamp", b"timestamp"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__message: _TypeAlias = _typing.Literal["message"]  # noqa: Y015
     _WhichOneofArgType__message: _TypeAlias = _typing.Literal["_message", b"_message"]  # noqa: Y015

@@ -343,7 +343,7 @@ class Opened(_message.Message):
     """Events after which the stream ends. 0: no limit."""
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Names of optional abilities; none is defined yet."""
+        """Names of optional abilities. `control`: ControlService is served."""
 
     @_builtins.property
     def bookmark_interval(self) -> _duration_pb2.Duration:

@@ -27,8 +27,8 @@ if _version_not_supported:
 
 class SpriteServiceStub:
     """Reads of one sprite. Every call needs the agent's token in the metadata `authorization: Bearer <token>`
-    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata stands in
-    for an absent trace_id of a request.
+    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata, or
+    else the id of a W3C `traceparent`, stands in for an absent trace_id of a request.
 
     Errors are google.rpc.Status with an ErrorInfo of domain "superloop.ops" whose reason is a code of
     docs/runbook.md, with BadRequest where a field is at fault and RetryInfo where a retry helps.
@@ -64,8 +64,8 @@ class SpriteServiceStub:
 
 class SpriteServiceServicer:
     """Reads of one sprite. Every call needs the agent's token in the metadata `authorization: Bearer <token>`
-    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata stands in
-    for an absent trace_id of a request.
+    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata, or
+    else the id of a W3C `traceparent`, stands in for an absent trace_id of a request.
 
     Errors are google.rpc.Status with an ErrorInfo of domain "superloop.ops" whose reason is a code of
     docs/runbook.md, with BadRequest where a field is at fault and RetryInfo where a retry helps.
@@ -132,8 +132,8 @@ def add_SpriteServiceServicer_to_server(servicer, server):
  # This class is part of an EXPERIMENTAL API.
 class SpriteService:
     """Reads of one sprite. Every call needs the agent's token in the metadata `authorization: Bearer <token>`
-    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata stands in
-    for an absent trace_id of a request.
+    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata, or
+    else the id of a W3C `traceparent`, stands in for an absent trace_id of a request.
 
     Errors are google.rpc.Status with an ErrorInfo of domain "superloop.ops" whose reason is a code of
     docs/runbook.md, with BadRequest where a field is at fault and RetryInfo where a retry helps.

@@ -28,8 +28,8 @@ GRPC_VERSION: str
 
 class SpriteServiceStub:
     """Reads of one sprite. Every call needs the agent's token in the metadata `authorization: Bearer <token>`
-    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata stands in
-    for an absent trace_id of a request.
+    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata, or
+    else the id of a W3C `traceparent`, stands in for an absent trace_id of a request.
 
     Errors are google.rpc.Status with an ErrorInfo of domain "superloop.ops" whose reason is a code of
     docs/runbook.md, with BadRequest where a field is at fault and RetryInfo where a retry helps.
@@ -51,8 +51,8 @@ class SpriteServiceStub:
 @_typing.type_check_only
 class SpriteServiceAsyncStub(SpriteServiceStub):
     """Reads of one sprite. Every call needs the agent's token in the metadata `authorization: Bearer <token>`
-    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata stands in
-    for an absent trace_id of a request.
+    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata, or
+    else the id of a W3C `traceparent`, stands in for an absent trace_id of a request.
 
     Errors are google.rpc.Status with an ErrorInfo of domain "superloop.ops" whose reason is a code of
     docs/runbook.md, with BadRequest where a field is at fault and RetryInfo where a retry helps.
@@ -70,8 +70,8 @@ class SpriteServiceAsyncStub(SpriteServiceStub):
 
 class SpriteServiceServicer(metaclass=_abc_1.ABCMeta):
     """Reads of one sprite. Every call needs the agent's token in the metadata `authorization: Bearer <token>`
-    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata stands in
-    for an absent trace_id of a request.
+    or `x-ops-token: <token>`, unless the agent was started open. `x-trace-id` in the metadata, or
+    else the id of a W3C `traceparent`, stands in for an absent trace_id of a request.
 
     Errors are google.rpc.Status with an ErrorInfo of domain "superloop.ops" whose reason is a code of
     docs/runbook.md, with BadRequest where a field is at fault and RetryInfo where a retry helps.

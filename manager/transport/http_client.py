@@ -1,0 +1,217 @@
+"""HTTP as the manager speaks it: one request, a bounded answer, and the error that an answer stands for.
+
+No redirects, since a token is for one address only; no proxies and no other settings of the environment,
+for the same reason. TLS is verified against the system's authorities (SSL_CERT_FILE is OpenSSL's own).
+"""
+
+import re
+import ssl
+import time
+from collections.abc import Mapping
+from typing import NamedTuple
+from urllib.parse import quote, urlencode
+
+import httpx
+
+from spritemesh import jsontext
+from spritemesh.errors import OpsError
+from spritemesh.jsontext import JSON
+from spritemesh.reasons import REASONS, Fault
+from spritemesh.traceparent import trace_headers
+from spritemesh.values import get
+
+# An answer is never longer; reading stops there.
+MAX_ANSWER_BYTES = 256 * 1024 * 1024
+_EXCERPT_CHARS = 300
+# The longest wait that a server may ask for.
+_LONGEST_RETRY_AFTER_SECONDS = 60.0
+# What v1 tries again (contract D.5).
+RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
+# Known reasons of which time may mend the cause.
+_RETRIED_FAULTS = frozenset({Fault.BUSY, Fault.CONCURRENT, Fault.LIMIT, Fault.PEER})
+# Where v1 has a word of its own for a refusal, the bridge puts the reason behind the message.
+_REASON_BEHIND = re.compile(r"(?s:(.*)) \[([a-z0-9_]+)\]\Z")
+
+
+class Timeouts(NamedTuple):
+    """Seconds. connect: until the connection stands. silence: between two signs of life. whole: until the
+    answer has come to its end."""
+
+    connect: float = 5.0
+    silence: float = 30.0
+    whole: float = 120.0
+
+
+class Answer(NamedTuple):
+    """What a server gave. what: method and URL, for messages."""
+
+    what: str
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def ok(self) -> bool:
+        return 200 <= self.status < 300
+
+    def document(self) -> JSON:
+        """The body. Raises OpsError `service_response_invalid` when it is no JSON."""
+        try:
+            return jsontext.parse(self.body, max_depth=jsontext.MAX_DOCUMENT_DEPTH)
+        except jsontext.JSONError as error:
+            raise OpsError(
+                "service_response_invalid", f"{self.what}: {self.status}, and the body is no JSON: {error}"
+            ) from error
+
+
+class NoAnswer(Exception):
+    """There was no answer. error: why. sent: the request may have arrived nevertheless."""
+
+    def __init__(self, error: OpsError, *, sent: bool) -> None:
+        super().__init__(error.message)
+        self.error = error
+        self.sent = sent
+
+
+class HttpClient:
+    """Requests to one service; connections are kept. base_url: without a slash at its end."""
+
+    def __init__(self, base_url: str, token: str, timeouts: Timeouts | None = None) -> None:
+        self.base_url = base_url
+        self.has_token = bool(token)
+        self._timeouts = timeouts or Timeouts()
+        headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ops-manager"}
+        if token:
+            headers |= {"Authorization": f"Bearer {token}", "X-Ops-Token": token}
+        self._client = httpx.Client(
+            headers=headers, trust_env=False, follow_redirects=False, verify=_tls(base_url)
+        )
+
+    def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        query: Mapping[str, str | int] | None = None,
+        trace_id: str | None = None,
+        body: bytes | None = None,
+        silence: float | None = None,
+    ) -> Answer:
+        """The answer to one request, whatever its status.
+
+        silence: instead of the client's, for a request that takes its time. Raises NoAnswer; OpsError
+        `message_too_large` for an answer that is longer than MAX_ANSWER_BYTES.
+        """
+        url = f"{self.base_url}{path}"
+        if query:
+            url += "?" + urlencode(query, quote_via=quote, safe="")
+        what = f"{method} {url}"
+        times = self._timeouts
+        seconds = times.silence if silence is None else silence
+        headers = dict(trace_headers(trace_id))
+        if body is not None:
+            headers["Content-Type"] = "application/json"
+        try:
+            with self._client.stream(
+                method,
+                url,
+                headers=headers,
+                content=body,
+                timeout=httpx.Timeout(seconds, connect=times.connect),
+            ) as response:
+                data = _read(response, what, time.monotonic() + max(times.whole, seconds))
+                return Answer(what, response.status_code, response.headers, data)
+        except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
+            raise _no_answer("agent_unreachable", what, error, sent=False) from error
+        except httpx.TimeoutException as error:
+            raise _no_answer("deadline_exceeded", what, error, sent=True) from error
+        except httpx.TransportError as error:
+            raise _no_answer("agent_unreachable", what, error, sent=True) from error
+        except httpx.InvalidURL as error:
+            raise OpsError("invalid_request", f"{what}: {error}") from error
+
+    def close(self) -> None:
+        self._client.close()
+
+
+def error_of(answer: Answer, *, has_token: bool) -> OpsError:
+    """The error that an answer stands for that is no success (contract D.2).
+
+    Of a bridge of ours with its own reason; otherwise the message holds method, URL, code and the beginning
+    of the body (contract D.5).
+    """
+    error = _told_error(answer)
+    if error is not None:
+        return error
+    message = failure_text(answer)
+    if answer.status == 401:
+        return OpsError("token_wrong" if has_token else "token_missing", message)
+    return OpsError("service_http_error", message, retry_after=_retry_after(answer))
+
+
+def failure_text(answer: Answer) -> str:
+    """Method, URL, code and the beginning of the body (contract D.5)."""
+    text = answer.body[: 4 * _EXCERPT_CHARS].decode("utf-8", "replace")[:_EXCERPT_CHARS]
+    return f"{answer.what}: {answer.status}: {text.strip() or 'no body'}"
+
+
+def may_mend(answer: Answer, error: OpsError) -> bool:
+    """Whether the same request, sent again, may be answered otherwise (contract D.5).
+
+    Where the reason is known it decides: a missing loop is asked for once, not three times as by v1 (L16).
+    """
+    if error.reason == "service_http_error":
+        return answer.status in RETRIED_STATUSES
+    return error.row.fault in _RETRIED_FAULTS
+
+
+def _told_error(answer: Answer) -> OpsError | None:
+    """The error that a bridge of ours names; None when the answer names no reason of the table."""
+    try:
+        document = jsontext.parse(answer.body)
+    except jsontext.JSONError:
+        return None
+    code, message = get(document, "error", "code"), get(document, "error", "message")
+    if not isinstance(code, str) or not isinstance(message, str):
+        return None
+    found = _REASON_BEHIND.match(message)
+    if found is not None and found[2] in REASONS:
+        message, code = found[1], found[2]
+    elif code == "unauthorized":
+        return None
+    if code not in REASONS:
+        return None
+    return OpsError(code, message, retry_after=_retry_after(answer))
+
+
+def _retry_after(answer: Answer) -> float | None:
+    text = answer.headers.get("retry-after", "")
+    if not (text.isascii() and text.isdigit()) or len(text) > 9:
+        return None
+    return min(float(text), _LONGEST_RETRY_AFTER_SECONDS)
+
+
+def _read(response: httpx.Response, what: str, deadline: float) -> bytes:
+    data = bytearray()
+    for piece in response.iter_raw():
+        data += piece
+        if len(data) > MAX_ANSWER_BYTES:
+            raise OpsError(
+                "message_too_large",
+                f"{what}: {response.status_code}: the answer is longer than {MAX_ANSWER_BYTES} bytes",
+            )
+        if time.monotonic() > deadline:
+            raise httpx.ReadTimeout("the answer does not come to its end")
+    return bytes(data)
+
+
+def _no_answer(reason: str, what: str, error: Exception, *, sent: bool) -> NoAnswer:
+    # v1 shows a request without an answer as code 000 (contract D.5).
+    return NoAnswer(OpsError(reason, f"{what}: 000: {str(error) or type(error).__name__}"), sent=sent)
+
+
+def _tls(base_url: str) -> ssl.SSLContext:
+    """Verifies against the system's authorities; for plain HTTP, one that trusts nobody costs nothing."""
+    if base_url.startswith("https:"):
+        return ssl.create_default_context()
+    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

@@ -1,0 +1,48 @@
+"""The three command lines of the runtime, their program and their environment (contract E.1)."""
+
+import os
+import shutil
+import sys
+from collections.abc import Mapping
+
+from spritemesh.control import ControlRequest
+from spritemesh.names import SERVICE_TOKEN_VARIABLE, TRACE_ID_VARIABLE
+from spritemesh.traceparent import TRACEPARENT_VARIABLE, traceparent_for
+
+_VARIABLE = "SUPERLOOP_BIN"
+_DEFAULT_PROGRAM = "superloop.sh"
+
+
+def runtime_program(given: str | None, environment: Mapping[str, str]) -> str:
+    """The runtime's program: `given`, else of SUPERLOOP_BIN, else superloop.sh beside the running program or
+    on PATH. It need not exist."""
+    named = given or environment.get(_VARIABLE, "")
+    if named:
+        return named
+    beside = os.path.join(os.path.dirname(os.path.abspath(sys.argv[0])), _DEFAULT_PROGRAM)
+    if os.path.isfile(beside):
+        return beside
+    return shutil.which(_DEFAULT_PROGRAM, path=environment.get("PATH")) or _DEFAULT_PROGRAM
+
+
+def command_line(program: str, repo: str, request: ControlRequest) -> list[str]:
+    """The words of a request. No others are ever run."""
+    if request.intent == "cancel":
+        return [program, "cancel", "--repo", repo]
+    words = [program, "approve", "--repo", repo, "--loop", request.loop_id, "--by", request.requested_by]
+    if request.intent == "reject":
+        words.append("--reject")
+    if request.note:
+        words += ["--note", request.note]
+    return words
+
+
+def child_environment(environment: Mapping[str, str], trace_id: str) -> dict[str, str]:
+    """The environment of a command: `environment` without the agent's token, with the trace."""
+    left_out = (SERVICE_TOKEN_VARIABLE, TRACEPARENT_VARIABLE)
+    child = {name: value for name, value in environment.items() if name not in left_out}
+    child[TRACE_ID_VARIABLE] = trace_id
+    parent = traceparent_for(trace_id)
+    if parent is not None:
+        child[TRACEPARENT_VARIABLE] = parent
+    return child

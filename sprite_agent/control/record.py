@@ -1,0 +1,127 @@
+"""What others read of a request: its audit rows (contract E.4), and with them the steps of its trace."""
+
+from contextlib import suppress
+from typing import NamedTuple
+
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from sprite_agent.control.steps import RanStep, outcome_steps
+from sprite_agent.control.target import check_exists
+from sprite_agent.runtime.layout import ops_directory
+from spritemesh import audit, jsontext, traceindex
+from spritemesh.bridge.control import Facts, told_by_outcome, told_by_refusal
+from spritemesh.control import ControlRequest
+from spritemesh.errors import OpsError
+from superloop.ops.v1 import control_pb2 as pb
+
+
+class Caller(NamedTuple):
+    """What audit rows say beside the outcome.
+
+    shown_key: a key to show instead of the request's (HTTP shows a generated one, contract D.3).
+    audit_replays: write rows for a replay, too, as a command line does and an agent does not.
+    """
+
+    transport: str = "local"
+    retry_attempts: int = 3
+    retry_backoff_seconds: int = 1
+    shown_key: str = ""
+    audit_replays: bool = False
+    audit_refusals: bool = True
+
+
+def caller_text(caller: Caller) -> str:
+    """A caller as the ledger keeps it."""
+    return jsontext.encode(list(caller)).decode()
+
+
+def read_caller(text: str) -> Caller:
+    """The caller of such a text."""
+    value = jsontext.parse(text)
+    return Caller(*value) if isinstance(value, list) else Caller()
+
+
+def record_outcome(
+    repo: str,
+    request: ControlRequest,
+    caller: Caller,
+    outcome: pb.ControlOutcome,
+    *,
+    times: tuple[float, float] | None = None,
+    ran: RanStep | None = None,
+    only_missing: bool = False,
+) -> None:
+    """Write the audit rows, synced, then the steps of the trace.
+
+    times: when it began and ended, epoch seconds, if other than the outcome says. only_missing: leave out
+    rows that stand there already. Raises OpsError `audit_unavailable`.
+    """
+    started_at, finished_at = times or (_seconds(outcome.started_at), _seconds(outcome.finished_at))
+    facts = _facts(request, caller, started_at, finished_at)
+    if outcome.trace_id:
+        facts = facts._replace(trace_id=outcome.trace_id)
+    files = audit.audit_files(ops_directory(repo, request.loop_id))
+    told = told_by_outcome(outcome)
+    audit.record(files, told, facts, only_missing=only_missing)
+    if not outcome.replayed:
+        traceindex.append(repo, outcome_steps(told, outcome, facts, ran))
+
+
+def record_refusal(
+    repo: str,
+    request: ControlRequest,
+    caller: Caller,
+    error: OpsError,
+    started_at: float,
+    finished_at: float,
+) -> None:
+    """Put a refusal on record, as far as that can be done; nothing ran that must not be forgotten.
+
+    A loop that does not exist gets no records.
+    """
+    facts = _facts(request, caller, started_at, finished_at)
+    with suppress(OpsError):
+        check_exists(repo, request.loop_id)
+        files = audit.audit_files(ops_directory(repo, request.loop_id))
+        audit.record(files, told_by_refusal(error.reason, ""), facts)
+        traceindex.append(
+            repo,
+            [
+                traceindex.Entry(
+                    trace_id=facts.trace_id,
+                    at=started_at,
+                    loop_id=request.loop_id,
+                    kind="invocation",
+                    status="refused",
+                    seconds=finished_at - started_at,
+                    file=audit.audit_files(ops_directory("", request.loop_id)).invocations,
+                    detail={
+                        "idempotencyKey": facts.idempotency_key,
+                        "intent": request.intent,
+                        "requestedBy": request.requested_by,
+                        "reasonCode": error.reason,
+                    },
+                )
+            ],
+        )
+
+
+def _seconds(timestamp: Timestamp) -> float:
+    return timestamp.ToNanoseconds() / 1e9
+
+
+def _facts(request: ControlRequest, caller: Caller, started_at: float, finished_at: float) -> Facts:
+    return Facts(
+        loop_id=request.loop_id,
+        intent=request.intent,
+        trace_id=request.trace_id,
+        requested_by=request.requested_by,
+        note=request.note,
+        idempotency_key=caller.shown_key or request.idempotency_key,
+        transport=caller.transport,
+        started_at=started_at,
+        finished_at=finished_at,
+        confirmation=request.confirmation,
+        retry_attempts=caller.retry_attempts,
+        retry_backoff_seconds=caller.retry_backoff_seconds,
+    )

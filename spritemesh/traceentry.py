@@ -1,0 +1,32 @@
+"""One step of a trace, as the index holds it (see `spritemesh.traceindex`)."""
+
+from collections.abc import Mapping
+from typing import NamedTuple
+
+from spritemesh.jsontext import JSON
+
+# Kind -> members of its row that are worth a place in `detail`.
+DETAIL_MEMBERS: Mapping[str, tuple[str, ...]] = {
+    "reconcile": ("transport", "eventsIngested", "failureCode", "healthStatus"),
+    "escalation": ("category", "reasonCode", "healthStatus", "reasonCodes", "failureCode"),
+    "alert": ("eventSeverity", "reasonCode", "sinkCount", "dispatchedSinkCount", "retryAttempt"),
+}
+
+
+class Entry(NamedTuple):
+    """One step of a trace. at: epoch seconds when it began. seconds: how long it took, None: a moment.
+
+    kind: intent, invocation, runtime, confirmation, effect, reconcile, escalation or alert. status: how it
+    ended, in the words of its artifact. file: artifact with the whole row, relative to the repository.
+    detail: a few small members for people; no secrets. What joins steps to one tree are its members
+    `idempotencyKey` (all steps of one control request) and `category` (escalations and their alerts).
+    """
+
+    trace_id: str
+    at: float
+    loop_id: str
+    kind: str
+    status: str = ""
+    seconds: float | None = None
+    file: str = ""
+    detail: JSON = None
