@@ -8,7 +8,7 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from bench import cold, live, reconcile, replay, snapshot
+from bench import cold, control, live, reconcile, replay, snapshot, trace
 from bench.fixtures import Workplace
 from bench.measure import Figure, number
 from spritemesh import jsontext
@@ -20,6 +20,8 @@ BENCHMARKS: dict[str, Callable[[Workplace], list[Figure]]] = {
     "replay": replay.run,
     "reconcile": reconcile.run,
     "live": live.run,
+    "control": control.run,
+    "trace": trace.run,
 }
 _RESULT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "out", "latest.json")
 

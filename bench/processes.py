@@ -44,11 +44,10 @@ def script(name: str) -> str:
 
 
 @contextmanager
-def agent(repo: str) -> Iterator[Server]:
+def agent(repo: str, *flags: str) -> Iterator[Server]:
     """A real `sprite-agent serve` on a free port."""
-    with server(
-        [script("sprite-agent"), "serve", "--repo", repo, "--grpc", "127.0.0.1:0", "--token", TOKEN]
-    ) as found:
+    words = ["serve", "--repo", repo, "--grpc", "127.0.0.1:0", "--token", TOKEN, *flags]
+    with server([script("sprite-agent"), *words]) as found:
         yield found
 
 
