@@ -1,7 +1,9 @@
 """`make run`: the whole way once, from a loop's files over gRPC to an operator, with the real programs.
 
 Starts a demo loop (unless a repository is given), an agent with a fresh token on a free loopback port,
-a follower that prints events as they come, and a reconcile pass every two seconds. Everything is kept in
+a follower that prints events as they come, and a reconcile pass every two seconds. Once, an operator
+cancels the demo loop, twice with the same key, and starts it again; a loop of a repository that was given
+is never touched. Everything is kept in
 a temporary directory, the manager's files too, and is gone at the end; the repository given is only read,
 but for the heartbeat that the agent keeps while a loop runs there, which is removed again.
 """
@@ -22,16 +24,20 @@ from contextlib import suppress
 from typing import IO, Any
 
 from sprite_agent.runtime.layout import resolve_repo
+from spritemesh import jsontext
 from spritemesh.commandline import Parser, Stop
 from spritemesh.errors import OpsError
-from spritemesh.ids import validate_loop_id
+from spritemesh.ids import new_trace_id, validate_loop_id
 from spritemesh.program import fail, guarded
 from spritemesh.values import get
 
 _PASS_SECONDS = 2.0
 _READY_SECONDS = 20.0
 _STOP_SECONDS = 8.0
+# When the operator of the demonstration steps in.
+_STEP_IN_SECONDS = 6.0
 _DEMO_LOOP = "demo"
+_DEMO_NAME = "demo loop"
 
 
 class Stopped(Exception):
@@ -103,9 +109,13 @@ class _Demonstration:
                 "a demo loop plays the runtime; try `make run REPO=path LOOP=id` for a real one", flush=True
             )
         self._start_follower(address)
+        step_in = None if self._given else time.monotonic() + _STEP_IN_SECONDS
         while deadline is None or time.monotonic() < deadline:
             self._check_children()
             self._reconcile(address)
+            if step_in is not None and time.monotonic() > step_in:
+                step_in = None
+                self._step_in(address)
             pause = _PASS_SECONDS if deadline is None else min(_PASS_SECONDS, deadline - time.monotonic())
             time.sleep(max(0.0, pause))
 
@@ -113,12 +123,12 @@ class _Demonstration:
 
     def _start_loop(self) -> str:
         repo = os.path.join(self._work, "sprite")
-        os.makedirs(repo)
+        os.makedirs(repo, exist_ok=True)
         loop = self._start(
-            "demo loop",
+            _DEMO_NAME,
             ["-m", "sprite_agent", "demo-loop", "--repo", repo, "--loop", self._loop, "--iterations", "0"],
         )
-        self._first_line("demo loop", loop)
+        self._first_line(_DEMO_NAME, loop)
         return repo
 
     def _start_agent(self, repo: str) -> str:
@@ -126,9 +136,11 @@ class _Demonstration:
         token = secrets.token_urlsafe(32)
         self._env = {**os.environ, "OPS_MANAGER_SERVICE_TOKEN": token}
         self._env.pop("OPS_MANAGER_TRACE_ID", None)
-        agent = self._start(
-            "agent", ["-m", "sprite_agent", "serve", "--repo", repo, "--grpc", "127.0.0.1:0"], quiet=True
-        )
+        runtime = os.path.join(os.path.dirname(sys.executable), "superloop-demo")
+        words = ["--repo", repo, "--grpc", "127.0.0.1:0"]
+        if not self._given:
+            words += ["--runtime-command", runtime]
+        agent = self._start("agent", ["-m", "sprite_agent", "serve", *words], quiet=True)
         return f"grpc://{json.loads(self._first_line('agent', agent))['grpc']}"
 
     def _start_follower(self, address: str) -> None:
@@ -153,6 +165,27 @@ class _Demonstration:
             f" {health}{f' ({reasons})' if reasons else ''}",
             flush=True,
         )
+
+    def _step_in(self, address: str) -> None:
+        """Cancel the demo loop, say it again with the same key, show the trace, and start the loop anew."""
+        self._children = [child for child in self._children if child[0] != _DEMO_NAME]
+        key, trace_id = f"demonstration-{secrets.token_hex(4)}", new_trace_id()
+        words = ["control", *self._manager_flags(), "--intent", "cancel", "--by", "demonstration"]
+        words += ["--idempotency-key", key, "--trace-id", trace_id]
+        words += ["--transport", "sprite_service", "--service-base-url", address]
+        for said in ("operator cancels", "the same key again"):
+            row = self._manage(*words)
+            answer = jsontext.parse(get(row, "commandOutput") or "null")
+            again = ", replayed: nothing ran" if get(answer, "replayed") else ""
+            print(f"---- {said}: {get(row, 'status')}{again}", flush=True)
+        subprocess.run(
+            [sys.executable, "-m", "manager", "trace", trace_id, *self._manager_flags(), "--output", "table"],
+            env=self._env,
+            stdin=subprocess.DEVNULL,
+            process_group=0,
+            check=False,
+        )
+        self._start_loop()
 
     def _manage(self, *words: str) -> Any:
         """One ops-manager command; its document, None when it printed none."""
