@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
-from manager.transport import Controlled, Retry, Transport, control_command
+from manager.transport import LOCAL, SPRITE_SERVICE, Controlled, Retry, Transport, control_command
 from sprite_agent.runtime.layout import ops_directory
 from spritemesh import audit, traceindex
 from spritemesh.bridge.control import (
@@ -28,9 +28,6 @@ from spritemesh.values import drop
 
 if TYPE_CHECKING:
     from superloop.ops.v1 import control_pb2 as pb
-
-LOCAL = "local"
-SPRITE_SERVICE = "sprite_service"
 
 
 class Done(NamedTuple):

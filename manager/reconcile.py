@@ -16,6 +16,7 @@ from manager.core.facts import Arrived, Known, Outcome, Settings
 from manager.core.intake import Intake
 from manager.core.observe import observe
 from manager.store import LoopStore
+from manager.transport.base import LOCAL
 from spritemesh import traceindex
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
@@ -23,9 +24,6 @@ from spritemesh.jsontext import JSON
 if TYPE_CHECKING:
     from manager.transport import Transport
     from superloop.ops.v1 import envelope_pb2 as pb
-
-LOCAL = "local"
-SPRITE_SERVICE = "sprite_service"
 
 # Failures that keep their own code whatever request met them; health knows what they mean (G.6).
 _OWN_CODES = frozenset({"projection_failed", "event_sequence_gap"})

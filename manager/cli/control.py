@@ -8,9 +8,9 @@ import time
 from manager import render_control
 from manager.cli.args import add_loop_flags, add_trace_flag, trace_id_of_environment
 from manager.cli.output import add_output_flags, chosen_form, emit, show
-from manager.cli.source import read_token
-from manager.control import LOCAL, SPRITE_SERVICE, Done, Way, step_in
-from manager.transport import Retry, Runtime, open_transport
+from manager.cli.source import add_transport_flags, check_transport, chosen_retry, open_chosen
+from manager.control import Done, Way, step_in
+from manager.transport import SPRITE_SERVICE, Runtime
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh import jsontext
 from spritemesh.bridge.control import exit_code
@@ -120,30 +120,11 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _configure_transport(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--transport",
-        type=choice(LOCAL, SPRITE_SERVICE),
-        default=LOCAL,
-        metavar="KIND",
-        help="local (default): run the runtime here; sprite_service: ask an agent",
-    )
-    parser.add_argument("--service-base-url", metavar="URL", help="address of the agent")
-    parser.add_argument(
-        "--service-token", metavar="TOKEN", help="token of the agent; better: OPS_MANAGER_SERVICE_TOKEN"
-    )
-    parser.add_argument(
-        "--retry-attempts",
-        type=positive,
-        default=3,
-        metavar="N",
-        help="tries of a request that nobody answers, all with one key (default 3)",
-    )
-    parser.add_argument(
-        "--retry-backoff-seconds",
-        type=digits,
-        default=1,
-        metavar="N",
-        help="pause between tries (default 1)",
+    add_transport_flags(
+        parser,
+        local="run the runtime here",
+        attempts=positive,
+        attempts_help="tries of a request that nobody answers, all with one key",
     )
     parser.add_argument(
         "--runtime-command",
@@ -184,20 +165,11 @@ def _request(args: argparse.Namespace) -> ControlRequest:
 
 
 def _way(args: argparse.Namespace, repo: str) -> Way:
-    if args.transport == SPRITE_SERVICE and not args.service_base_url:
-        raise refused("--service-base-url", "is required with --transport sprite_service")
+    check_transport(args)
     if args.transport == SPRITE_SERVICE and args.runtime_command:
         raise refused("--runtime-command", "has no effect with --transport sprite_service")
-    retry = Retry(attempts=args.retry_attempts, backoff_seconds=args.retry_backoff_seconds)
-    transport = open_transport(
-        args.transport,
-        repo=repo,
-        base_url=args.service_base_url or "",
-        token=read_token(args.service_token) if args.transport == SPRITE_SERVICE else "",
-        retry=retry,
-        runtime=Runtime(args.runtime_command, args.runtime_timeout_seconds),
-    )
-    return Way(transport, retry, args.service_base_url or "")
+    transport = open_chosen(args, repo, Runtime(args.runtime_command, args.runtime_timeout_seconds))
+    return Way(transport, chosen_retry(args), args.service_base_url or "")
 
 
 def _for_people(done: Done) -> dict[str, JSON]:

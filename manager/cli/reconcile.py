@@ -10,13 +10,13 @@ from manager.alerts.progress import Order
 from manager.cli.args import add_loop_flags, add_trace_flag, trace_id_of_environment
 from manager.cli.catalog import alert_catalog_path, read_catalog
 from manager.cli.output import add_output_flags, emit
-from manager.cli.source import read_token
+from manager.cli.source import add_transport_flags, check_transport, open_chosen
 from manager.core.drift import CONFIDENCE_RANKS
 from manager.core.facts import Settings
 from manager.core.thresholds import FLAGS, combine, list_profiles, resolve_profile
-from manager.reconcile import LOCAL, SPRITE_SERVICE, Request, reconcile
+from manager.reconcile import Request, reconcile
 from manager.store import LoopFiles, LoopStore, loop_files
-from manager.transport import Retry, open_transport
+from manager.transport import LOCAL
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh.commandline import choice, digits, positive, refused
 from spritemesh.errors import OpsError
@@ -40,7 +40,9 @@ _FILE_FLAGS = {
 
 def configure(parser: argparse.ArgumentParser) -> None:
     add_loop_flags(parser)
-    _configure_transport(parser)
+    add_transport_flags(
+        parser, local="read the repository", attempts=digits, attempts_help="tries of a request"
+    )
     _configure_reading(parser)
     _configure_judgement(parser)
     _configure_alerts(parser)
@@ -54,8 +56,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     repo = resolve_repo(args.repo)
     paths = loop_files(repo, args.loop, {field: getattr(args, field) for field in _FILE_FLAGS.values()})
-    if args.transport == SPRITE_SERVICE and not args.service_base_url:
-        raise refused("--service-base-url", "is required with --transport sprite_service")
+    check_transport(args)
     # v1 leaves the directory behind even when the next steps refuse (contract K).
     try:
         os.makedirs(paths.ops, exist_ok=True)
@@ -64,13 +65,7 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(args, repo, paths)
 
     request = Request(settings, quarantine=args.on_invalid_line == "quarantine")
-    transport = open_transport(
-        args.transport,
-        repo=repo,
-        base_url=args.service_base_url or "",
-        token=read_token(args.service_token) if args.transport == SPRITE_SERVICE else "",
-        retry=Retry(attempts=args.retry_attempts, backoff_seconds=args.retry_backoff_seconds),
-    )
+    transport = open_chosen(args, repo)
     try:
         outcome = reconcile(LoopStore(paths), transport, request)
     finally:
@@ -89,30 +84,6 @@ def run(args: argparse.Namespace) -> int:
 
 
 # --- flags ------------------------------------------------------------------------------------------
-
-
-def _configure_transport(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument(
-        "--transport",
-        type=choice(LOCAL, SPRITE_SERVICE),
-        default=LOCAL,
-        metavar="KIND",
-        help="local (default): read the repository; sprite_service: ask an agent",
-    )
-    parser.add_argument("--service-base-url", metavar="URL", help="address of the agent")
-    parser.add_argument(
-        "--service-token", metavar="TOKEN", help="token of the agent; better: OPS_MANAGER_SERVICE_TOKEN"
-    )
-    parser.add_argument(
-        "--retry-attempts", type=digits, default=3, metavar="N", help="tries of a request (default 3)"
-    )
-    parser.add_argument(
-        "--retry-backoff-seconds",
-        type=digits,
-        default=1,
-        metavar="N",
-        help="pause between tries (default 1)",
-    )
 
 
 def _configure_reading(parser: argparse.ArgumentParser) -> None:

@@ -1,9 +1,11 @@
-"""Flags that say where a loop is read from, for commands that only look."""
+"""Flags that say which way to a loop is taken."""
 
 import argparse
 import os
+from collections.abc import Callable
 
-from manager.transport import Retry, Transport, open_transport
+from manager.transport import LOCAL, SPRITE_SERVICE, Retry, Runtime, Transport, open_transport
+from spritemesh.commandline import choice, digits, refused
 from spritemesh.endpoints import check_token
 from spritemesh.errors import OpsError
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
@@ -22,14 +24,63 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def add_transport_flags(
+    parser: argparse.ArgumentParser, *, local: str, attempts: Callable[[str], int], attempts_help: str
+) -> None:
+    """v1's flags of commands that take either way. local: what the local transport does."""
+    parser.add_argument(
+        "--transport",
+        type=choice(LOCAL, SPRITE_SERVICE),
+        default=LOCAL,
+        metavar="KIND",
+        help=f"local (default): {local}; sprite_service: ask an agent",
+    )
+    parser.add_argument("--service-base-url", metavar="URL", help="address of the agent")
+    parser.add_argument(
+        "--service-token", metavar="TOKEN", help=f"token of the agent; better: {SERVICE_TOKEN_VARIABLE}"
+    )
+    parser.add_argument(
+        "--retry-attempts", type=attempts, default=3, metavar="N", help=f"{attempts_help} (default 3)"
+    )
+    parser.add_argument(
+        "--retry-backoff-seconds",
+        type=digits,
+        default=1,
+        metavar="N",
+        help="pause between tries (default 1)",
+    )
+
+
+def check_transport(args: argparse.Namespace) -> None:
+    """Refuse a service without an address with OpsError `invalid_request`."""
+    if args.transport == SPRITE_SERVICE and not args.service_base_url:
+        raise refused("--service-base-url", "is required with --transport sprite_service")
+
+
+def open_chosen(args: argparse.Namespace, repo: str, runtime: Runtime | None = None) -> Transport:
+    """The transport that the flags of `add_transport_flags` choose."""
+    check_transport(args)
+    return open_transport(
+        args.transport,
+        repo=repo,
+        base_url=args.service_base_url or "",
+        token=read_token(args.service_token) if args.transport == SPRITE_SERVICE else "",
+        retry=chosen_retry(args),
+        runtime=runtime,
+    )
+
+
+def chosen_retry(args: argparse.Namespace) -> Retry:
+    """The retry policy of the flags."""
+    return Retry(attempts=args.retry_attempts, backoff_seconds=args.retry_backoff_seconds)
+
+
 def open_source(args: argparse.Namespace, repo: str, retry: Retry | None = None) -> Transport:
     """The transport that the flags name."""
     if not args.service_base_url:
-        return open_transport("local", repo=repo)
+        return open_transport(LOCAL, repo=repo)
     token = read_token(args.service_token)
-    return open_transport(
-        "sprite_service", repo=repo, base_url=args.service_base_url, token=token, retry=retry
-    )
+    return open_transport(SPRITE_SERVICE, repo=repo, base_url=args.service_base_url, token=token, retry=retry)
 
 
 def read_token(flag: str | None) -> str:

@@ -1,6 +1,8 @@
 """The ways to a loop. Each yields the same messages."""
 
 from manager.transport.base import (
+    LOCAL,
+    SPRITE_SERVICE,
     Controlled,
     Endpoint,
     Retry,
@@ -12,6 +14,8 @@ from manager.transport.base import (
 )
 
 __all__ = [
+    "LOCAL",
+    "SPRITE_SERVICE",
     "Controlled",
     "Endpoint",
     "Retry",
@@ -38,7 +42,7 @@ def open_transport(
     runtime: what a local control request runs. Raises OpsError `repo_not_found` or `invalid_request`.
     Nothing is connected yet.
     """
-    if kind == "local":
+    if kind == LOCAL:
         from manager.transport.local import LocalTransport
 
         return LocalTransport(repo, runtime, retry)

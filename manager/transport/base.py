@@ -15,6 +15,11 @@ if TYPE_CHECKING:
     from superloop.ops.v1 import control_pb2
 
 
+# Names of transports, as flags and documents spell them.
+LOCAL = "local"
+SPRITE_SERVICE = "sprite_service"
+
+
 class Controlled(NamedTuple):
     """What became of a control request, as far as this side knows.
 

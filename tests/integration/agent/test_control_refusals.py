@@ -42,9 +42,9 @@ BAD_REQUESTS: list[tuple[dict[str, Any], str, str]] = [
     ({"expected_run_id": "r" * 257}, "invalid_request", "expected_run_id"),
     ({"expected_run_id": "a\x7fb"}, "control_characters", "expected_run_id"),
     ({"confirmation": SKIP._replace(timeout_seconds=-1)}, "invalid_request", "confirmation.timeout"),
-    ({"confirmation": SKIP._replace(timeout_seconds=601)}, "invalid_request", "confirmation.timeout"),
+    ({"confirmation": SKIP._replace(timeout_seconds=3601)}, "invalid_request", "confirmation.timeout"),
     ({"confirmation": SKIP._replace(interval_seconds=-1)}, "invalid_request", "confirmation.interval"),
-    ({"confirmation": SKIP._replace(interval_seconds=61)}, "invalid_request", "confirmation.interval"),
+    ({"confirmation": SKIP._replace(interval_seconds=3601)}, "invalid_request", "confirmation.interval"),
 ]
 
 

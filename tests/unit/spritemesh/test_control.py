@@ -101,7 +101,7 @@ def test_unknown_number_is_no_intent() -> None:
         ({"expected_run_id": "r" * 257}, "invalid_request", "expected_run_id"),
         ({"expected_approval_id": "\udcff"}, "invalid_request", "expected_approval_id"),
         ({"confirmation": Confirmation(timeout_seconds=-1)}, "invalid_request", "confirmation.timeout"),
-        ({"confirmation": Confirmation(timeout_seconds=601)}, "invalid_request", "confirmation.timeout"),
+        ({"confirmation": Confirmation(timeout_seconds=3601)}, "invalid_request", "confirmation.timeout"),
         (
             {"confirmation": Confirmation(timeout_seconds=float("nan"))},
             "invalid_request",
@@ -127,7 +127,7 @@ def test_longest_members_are_taken() -> None:
             idempotency_key="k" * 128,
             note="é" * (MAX_NOTE_BYTES // 2),
             requested_by="x" * 256,
-            confirmation=Confirmation(timeout_seconds=600, interval_seconds=60),
+            confirmation=Confirmation(timeout_seconds=3600, interval_seconds=3600),
         )
     )
     check_request(REQUEST._replace(note="two\r\n\tlines", requested_by=""))

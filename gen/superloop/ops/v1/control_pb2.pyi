@@ -125,11 +125,11 @@ class ConfirmationPolicy(_message.Message):
     """Do not look: the outcome is EXECUTED_UNCONFIRMED when the command succeeded."""
     @_builtins.property
     def timeout(self) -> _duration_pb2.Duration:
-        """How long to look, 0 to 10 minutes. 0: once. Absent: 30 s."""
+        """How long to look, 0 to 1 hour. 0: once. Absent: 30 s."""
 
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
-        """Look this often even when no file of the loop changed, 0 to 1 minute; 0 means 1 s. Absent: 2 s."""
+        """Look this often even when no file of the loop changed, 0 to 1 hour; 0 means 1 s. Absent: 2 s."""
 
     def __init__(
         self,

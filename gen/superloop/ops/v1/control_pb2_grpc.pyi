@@ -33,7 +33,8 @@ class ControlServiceStub:
     An idempotency key stands for one request, in the whole sprite. The same key with the same request is
     answered by what was recorded, `replayed` set, and nothing is executed; at the same time, one request is
     executed and all get its outcome. The same key with another request is refused with
-    `idempotency_key_conflict`. trace_id and confirmation times are no part of the request in this sense.
+    `idempotency_key_conflict`. trace_id, confirmation times and even_if_nothing_pending are no part of the
+    request in this sense.
     A refusal records nothing, so that the key is free afterwards. A runtime command that fails is an
     outcome, not an error.
 
@@ -61,7 +62,8 @@ class ControlServiceAsyncStub(ControlServiceStub):
     An idempotency key stands for one request, in the whole sprite. The same key with the same request is
     answered by what was recorded, `replayed` set, and nothing is executed; at the same time, one request is
     executed and all get its outcome. The same key with another request is refused with
-    `idempotency_key_conflict`. trace_id and confirmation times are no part of the request in this sense.
+    `idempotency_key_conflict`. trace_id, confirmation times and even_if_nothing_pending are no part of the
+    request in this sense.
     A refusal records nothing, so that the key is free afterwards. A runtime command that fails is an
     outcome, not an error.
 
@@ -85,7 +87,8 @@ class ControlServiceServicer(metaclass=_abc_1.ABCMeta):
     An idempotency key stands for one request, in the whole sprite. The same key with the same request is
     answered by what was recorded, `replayed` set, and nothing is executed; at the same time, one request is
     executed and all get its outcome. The same key with another request is refused with
-    `idempotency_key_conflict`. trace_id and confirmation times are no part of the request in this sense.
+    `idempotency_key_conflict`. trace_id, confirmation times and even_if_nothing_pending are no part of the
+    request in this sense.
     A refusal records nothing, so that the key is free afterwards. A runtime command that fails is an
     outcome, not an error.
 
