@@ -12,15 +12,8 @@ from typing import TYPE_CHECKING, NamedTuple
 from manager.transport import LOCAL, SPRITE_SERVICE, Controlled, Retry, Transport, control_command
 from sprite_agent.runtime.layout import ops_directory
 from spritemesh import audit, traceindex
-from spritemesh.bridge.control import (
-    REFUSED,
-    Facts,
-    Told,
-    facts_of_outcome,
-    intent_row,
-    told_by_refusal,
-    told_by_silence,
-)
+from spritemesh.bridge.control import Facts, facts_of_outcome, intent_row
+from spritemesh.bridge.told import REFUSED, Told, told_by_refusal, told_by_silence
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON

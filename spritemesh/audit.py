@@ -8,7 +8,8 @@ import os
 from typing import NamedTuple
 
 from spritemesh import files, jsontext
-from spritemesh.bridge.control import REFUSED, Facts, Told, control_row, intent_row, invocation_row
+from spritemesh.bridge.control import Facts, control_row, intent_row, invocation_row
+from spritemesh.bridge.told import REFUSED, Told
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc

@@ -13,7 +13,7 @@ from sprite_agent.control.observation import Observation, observation_of, observ
 from sprite_agent.runtime.layout import resolve_repo
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.runtime.watch import loop_directories
-from spritemesh.bridge.control import confirm_document
+from spritemesh.bridge.told import confirm_document
 from spritemesh.commandline import refused
 from spritemesh.errors import OpsError
 from spritemesh.ids import validate_loop_id

@@ -13,7 +13,7 @@ from manager.control import Done, Way, step_in
 from manager.transport import SPRITE_SERVICE, Runtime
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh import jsontext
-from spritemesh.bridge.control import exit_code
+from spritemesh.bridge.told import exit_code
 from spritemesh.commandline import choice, digits, keep_empty, positive, refused
 from spritemesh.control import (
     INTENTS,

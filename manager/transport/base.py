@@ -10,7 +10,7 @@ from superloop.ops.v1 import sprite_pb2
 
 if TYPE_CHECKING:
     # Most commands only read, and need none of these.
-    from spritemesh.bridge.control import Told
+    from spritemesh.bridge.told import Told
     from spritemesh.control import ControlRequest
     from superloop.ops.v1 import control_pb2
 

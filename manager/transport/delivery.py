@@ -9,7 +9,7 @@ import time
 from collections.abc import Callable
 
 from manager.transport.base import Controlled, Retry
-from spritemesh.bridge.control import told_by_failure, told_by_silence
+from spritemesh.bridge.told import told_by_failure, told_by_silence
 from spritemesh.control import ControlRequest, repeat_hint
 from spritemesh.errors import OpsError
 from spritemesh.reasons import Fault

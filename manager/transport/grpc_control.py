@@ -12,7 +12,8 @@ import grpc
 from manager.transport.base import Controlled, control_command
 from manager.transport.delivery import Unanswered
 from spritemesh import jsontext
-from spritemesh.bridge.control import answer_of_outcome, told_by_answer
+from spritemesh.bridge.control import answer_of_outcome
+from spritemesh.bridge.told import told_by_answer
 from spritemesh.control import ControlRequest, to_message
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import DETAILS_KEY

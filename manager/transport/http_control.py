@@ -7,7 +7,7 @@ from manager.transport.base import Controlled, control_command
 from manager.transport.delivery import Unanswered
 from manager.transport.http_client import Answer, HttpClient, NoAnswer, error_of
 from spritemesh import jsontext
-from spritemesh.bridge.control import told_by_answer
+from spritemesh.bridge.told import told_by_answer
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON

@@ -67,7 +67,7 @@ class LocalTransport:
     def control(self, request: "ControlRequest") -> Controlled:
         # Late: most commands only read.
         from sprite_agent.control import Caller, ControlPlane
-        from spritemesh.bridge.control import told_by_outcome
+        from spritemesh.bridge.told import told_by_outcome
 
         if self._plane is None:
             command, seconds = self._runtime

@@ -29,7 +29,7 @@ from sprite_agent.runtime.loop import LoopReader
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.runtime.watch import loop_directories
 from spritemesh import audit
-from spritemesh.bridge.control import status_word
+from spritemesh.bridge.told import status_word
 from spritemesh.control import ControlRequest, intent_value
 from spritemesh.errors import OpsError
 from spritemesh.shellquote import quote_words

@@ -9,7 +9,8 @@ from sprite_agent.control.steps import RanStep, outcome_steps
 from sprite_agent.control.target import check_exists
 from sprite_agent.runtime.layout import ops_directory
 from spritemesh import audit, jsontext, traceindex
-from spritemesh.bridge.control import Facts, told_by_outcome, told_by_refusal
+from spritemesh.bridge.control import Facts
+from spritemesh.bridge.told import told_by_outcome, told_by_refusal
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import control_pb2 as pb

@@ -4,7 +4,8 @@ from typing import NamedTuple
 
 from sprite_agent.runtime.layout import ops_directory
 from spritemesh.audit import audit_files
-from spritemesh.bridge.control import Facts, Told
+from spritemesh.bridge.control import Facts
+from spritemesh.bridge.told import Told
 from spritemesh.jsontext import JSON
 from spritemesh.traceindex import Entry
 from superloop.ops.v1 import control_pb2 as pb

@@ -14,12 +14,8 @@ from sprite_agent.http.calls import Call
 from sprite_agent.http.events import Run
 from sprite_agent.http.replays import Answer, AnswerFiles, agrees, replay
 from spritemesh import jsontext
-from spritemesh.bridge.control import (
-    answer_document,
-    facts_of_outcome,
-    intent_row,
-    told_by_outcome,
-)
+from spritemesh.bridge.control import answer_document, facts_of_outcome, intent_row
+from spritemesh.bridge.told import told_by_outcome
 from spritemesh.control import Confirmation, ControlRequest, check_request, new_key
 from spritemesh.errors import OpsError, kind_of
 from spritemesh.ids import new_trace_id

@@ -13,7 +13,7 @@ from contextlib import contextmanager
 
 from sprite_agent.runtime.layout import agent_directory, ops_directory
 from spritemesh import files, jsontext
-from spritemesh.bridge.control import FAILED
+from spritemesh.bridge.told import FAILED
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON

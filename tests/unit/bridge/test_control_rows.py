@@ -9,14 +9,15 @@ import pytest
 
 from spritemesh.bridge.control import (
     Facts,
-    Told,
     answer_document,
     answer_of_outcome,
     control_row,
-    exit_code,
     intent_row,
     invocation_row,
-    status_value,
+)
+from spritemesh.bridge.told import (
+    Told,
+    exit_code,
     status_word,
     told_by_answer,
     told_by_failure,
@@ -64,7 +65,7 @@ def outcome_of(row: dict[str, Any]) -> pb.ControlOutcome:
     outcome = pb.ControlOutcome(
         loop_id=row["loopId"],
         intent=intent_value(row["intent"]),
-        status=status_value(row["status"]),
+        status=pb.ControlStatus.Value(f"CONTROL_STATUS_{row['status'].upper()}"),
         exit_code=row["exitCode"],
         command=row["command"],
         output_tail=row.get("commandOutput", ""),

@@ -9,7 +9,8 @@ import pytest
 
 from spritemesh import audit
 from spritemesh.audit import AuditFiles, audit_files, check_writable
-from spritemesh.bridge.control import Facts, told_by_failure, told_by_refusal
+from spritemesh.bridge.control import Facts
+from spritemesh.bridge.told import told_by_failure, told_by_refusal
 from spritemesh.errors import OpsError
 from tests.harness.disk import largest_file
 

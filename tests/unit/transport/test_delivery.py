@@ -7,7 +7,7 @@ import pytest
 
 from manager.transport import Controlled, Retry
 from manager.transport.delivery import Unanswered, deliver
-from spritemesh.bridge.control import Told, told_by_answer
+from spritemesh.bridge.told import Told, told_by_answer
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
 

@@ -27,7 +27,8 @@ from sprite_agent.control.record import Caller, caller_text
 from sprite_agent.runtime.layout import agent_directory
 from sprite_agent.runtime.loop import LoopReader
 from spritemesh import audit
-from spritemesh.bridge.control import facts_of_outcome, told_by_outcome
+from spritemesh.bridge.control import facts_of_outcome
+from spritemesh.bridge.told import told_by_outcome
 from spritemesh.control import Confirmation, ControlRequest
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import control_pb2 as pb
