@@ -132,7 +132,7 @@ class HttpTransport:
         from manager.transport.delivery import deliver
         from manager.transport.http_control import ControlPost, check_target
 
-        check_target(request, self.snapshot)
+        check_target(request, self.snapshot, self._client)
         post = ControlPost(self._client)
         command = control_command(self._client.base_url)
         return deliver(lambda: post.send(request), self._retry, request=request, command=command)

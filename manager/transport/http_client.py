@@ -16,6 +16,7 @@ import httpx
 from spritemesh import jsontext
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
+from spritemesh.names import AGENT_HEADER
 from spritemesh.reasons import REASONS, Fault
 from spritemesh.traceparent import trace_headers
 from spritemesh.values import get
@@ -79,6 +80,8 @@ class HttpClient:
     def __init__(self, base_url: str, token: str, timeouts: Timeouts | None = None) -> None:
         self.base_url = base_url
         self.has_token = bool(token)
+        # Whether the last answer was that of an agent, and not of a v1 service.
+        self.meets_agent = False
         self._timeouts = timeouts or Timeouts()
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ops-manager"}
         if token:
@@ -119,6 +122,7 @@ class HttpClient:
                 content=body,
                 timeout=httpx.Timeout(seconds, connect=times.connect),
             ) as response:
+                self.meets_agent = AGENT_HEADER in response.headers
                 data = _read(response, what, time.monotonic() + max(times.whole, seconds))
                 return Answer(what, response.status_code, response.headers, data)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:

@@ -39,16 +39,21 @@ class Target(NamedTuple):
     approval_id: str
 
 
-def check_target(request: ControlRequest, snapshot: Callable[..., pb.LoopRunSnapshot]) -> None:
+def check_target(
+    request: ControlRequest, snapshot: Callable[..., pb.LoopRunSnapshot], client: HttpClient
+) -> None:
     """Refuse with `target_changed` when the loop is not the one that the operator saw.
 
-    A v1 service cannot check that itself. Once, before the first try: later the loop may be another by the
-    very request. Raises the errors of `snapshot`, too.
+    Only for a v1 service, which cannot check that itself; an agent does, and knows repetitions. Once, before
+    the first try: later the loop may be another by the very request. snapshot: through `client`; its errors
+    are raised, too.
     """
     wanted = Target(request.expected_run_id, request.expected_approval_id)
     if not any(wanted):
         return
     found = target_of(snapshot(request.loop_id, trace_id=request.trace_id or None))
+    if client.meets_agent:
+        return
     for what, expected, seen in zip(("run", "pending approval"), wanted, found, strict=True):
         if expected and expected != seen:
             raise OpsError(

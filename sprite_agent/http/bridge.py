@@ -21,10 +21,11 @@ from sprite_agent.http.events import EventDocument, SpooledAnswer
 from sprite_agent.runtime.loop import LoopReader
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.security import TokenCheck
-from spritemesh import jsontext
+from spritemesh import __version__, jsontext
 from spritemesh.bridge import snapshot_to_json
 from spritemesh.errors import OpsError
 from spritemesh.ids import printable, validate_loop_id
+from spritemesh.names import AGENT_HEADER
 
 _log = logging.getLogger("sprite_agent")
 _CONTROL_PATH = "/ops/control"
@@ -123,7 +124,8 @@ class Bridge:
         def read() -> bytes:
             return jsontext.encode_ascii(snapshot_to_json(reader.snapshot(trace_id=trace_id)))
 
-        return Response(await self._run(read), headers={"content-type": CONTENT_TYPE})
+        headers = {"content-type": CONTENT_TYPE, AGENT_HEADER: __version__}
+        return Response(await self._run(read), headers=headers)
 
     async def _events(self, call: Call) -> Response:
         reader = self._reader(call)

@@ -1,5 +1,6 @@
 """`control`, the same in the repository and through an agent: rows, replays, refusals, lost connections."""
 
+import hashlib
 import json
 import os
 import signal
@@ -237,6 +238,19 @@ def test_approval_that_the_operator_did_not_see_is_not_decided(
     [approval] = [line.split()[2] for line in seen.out.splitlines() if line.startswith("pending ")]
     ran = way.control("--intent", "approve", "--no-confirm", "--expect-approval", approval)
     assert (ran.code, ran.err) == (0, "")
+
+
+def test_decision_is_told_again_though_what_it_named_is_gone_by_then(
+    way: Way, loop: LoopFiles, runtime: Runtime
+) -> None:
+    loop.put("approval.json", {"status": "pending"})
+    seen = hashlib.sha256((loop.directory / "approval.json").read_bytes()).hexdigest()
+    words = ("--intent", "approve", "--no-confirm", "--expect-approval", seen, "--idempotency-key", "once")
+    assert way.control(*words).code == 0
+    (loop.directory / "approval.json").unlink()
+    assert way.control(*words).code == 0
+    assert way.audit().invocations[-1]["execution"]["replayed"] is True
+    assert len(runtime.calls) == 1
 
 
 def test_loop_that_does_not_run_is_not_cancelled_while_another_does(
