@@ -29,7 +29,8 @@ $(STAMP): pyproject.toml requirements.lock
 	if [ -z "$$python" ]; then \
 		echo "make: Python 3.11 or newer with venv and ensurepip is needed; name one with PYTHON=..." >&2; exit 1; \
 	fi; \
-	$(BIN)/python -c 'import pip' 2>/dev/null || "$$python" -m venv --clear .venv
+	$(BIN)/python -c 'import pip' 2>/dev/null || { \
+		echo "make: installing into .venv; this takes half a minute" >&2; "$$python" -m venv --clear .venv; }
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-index --no-deps --no-build-isolation -e .
 	@touch $@

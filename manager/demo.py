@@ -178,6 +178,7 @@ class _Demonstration:
             answer = jsontext.parse(get(row, "commandOutput") or "null")
             again = ", replayed: nothing ran" if get(answer, "replayed") else ""
             print(f"---- {said}: {get(row, 'status')}{again}", flush=True)
+        print("---- what happened under that trace id:", flush=True)
         subprocess.run(
             [sys.executable, "-m", "manager", "trace", trace_id, *self._manager_flags(), "--output", "table"],
             env=self._env,
@@ -185,6 +186,7 @@ class _Demonstration:
             process_group=0,
             check=False,
         )
+        print("---- and the loop is started anew", flush=True)
         self._start_loop()
 
     def _manage(self, *words: str) -> Any:
@@ -267,13 +269,17 @@ def _heartbeat_path(repo: str, loop: str) -> str:
 
 def _choose_loop(repo: str | None, loop: str | None) -> str:
     """The loop id: the one given, else the only one there is."""
-    if loop:
-        return validate_loop_id(loop, field="--loop")
     if repo is None:
-        return _DEMO_LOOP
+        return validate_loop_id(loop, field="--loop") if loop else _DEMO_LOOP
     from sprite_agent.runtime.layout import list_loop_ids
 
     found = list_loop_ids(repo)
+    if loop:
+        validate_loop_id(loop, field="--loop")
+        if loop not in found:
+            known = ", ".join(found[:10]) or "none"
+            raise OpsError("loop_not_found", f"loop {loop} is not in {repo}; there: {known}", field="--loop")
+        return loop
     if len(found) != 1:
         known = ", ".join(found[:10]) or "none"
         raise OpsError("invalid_request", f"--loop is required; loops of {repo}: {known}", field="--loop")

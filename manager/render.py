@@ -120,11 +120,15 @@ def tree(document: JSON, title: str = "") -> RenderableType:
     return root
 
 
-def status(document: JSON) -> RenderableType:
-    """The status document (contract J): how the loop is, why, and what to do next."""
+def status(document: JSON, failure: JSON = None) -> RenderableType:
+    """The status document (contract J): how the loop is, why, and what to do next.
+
+    failure: as in `health`.
+    """
     from rich.console import Group
 
-    return Group(_heading(document), facts(document, _STATUS_FACTS), health(get(document, "health")))
+    told = health(get(document, "health"), failure)
+    return Group(_heading(document), facts(document, _STATUS_FACTS), told)
 
 
 def state(document: JSON) -> RenderableType:
@@ -140,11 +144,14 @@ def state(document: JSON) -> RenderableType:
     return Group(*parts)
 
 
-def health(document: JSON) -> RenderableType:
-    """The health document (contract G.6), each reason with what to do next."""
+def health(document: JSON, failure: JSON = None) -> RenderableType:
+    """The health document (contract G.6), each reason with what to do next. failure: why the last pass
+    failed, which only its row of telemetry tells; None: it did not."""
     from rich.console import Group
 
     parts: list[RenderableType] = [facts(document, {"health": ("status", "updatedAt")})]
+    if failure is not None:
+        parts.append(_indented(plain(f"the last pass failed: {shown(failure)}", "yellow"), 2))
     reasons = get(document, "reasons")
     for reason in reasons if isinstance(reasons, list) else ():
         measured = f"{shown(get(reason, 'metric'))} {shown(get(reason, 'observed'))}"

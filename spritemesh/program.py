@@ -80,6 +80,9 @@ class Program(NamedTuple):
             sys.stdout.write(stop.out)
             if stop.error:
                 fail(stop.error)
+            elif stop.code and sys.stderr.isatty():
+                # v1 says nothing here, and scripts get just that (contract 0.5).
+                fail(f"{words[-1]} takes a value")
             return stop.code
         code: int = module.run(args)
         return code

@@ -1,6 +1,7 @@
 """`ops-manager loop-run-snapshot` (contract B)."""
 
 import argparse
+from typing import TYPE_CHECKING
 
 from manager import render
 from manager.cli.args import add_loop_flags
@@ -9,6 +10,9 @@ from manager.cli.source import add_source_flags, open_source
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh.bridge import snapshot_to_json
 from spritemesh.ids import validate_loop_id, validate_trace_id
+
+if TYPE_CHECKING:
+    from superloop.ops.v1 import envelope_pb2 as pb
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -34,7 +38,14 @@ def run(args: argparse.Namespace) -> int:
         transport.close()
     form = chosen_form(pretty=args.pretty, output=args.output)
     emit(snapshot_to_json(snapshot), output=form, table=render.snapshot)
-    if form == "table" and snapshot.health.has_pending_approval:
-        # What `control --expect-approval` takes. Not wrapped, to be copied.
-        write(f"pending approval  {render.shown(snapshot.artifacts.approval.sha256)}\n".encode())
+    if form == "table":
+        _tell_targets(snapshot)
     return 0
+
+
+def _tell_targets(snapshot: "pb.LoopRunSnapshot") -> None:
+    """What `control --expect-run-id` and `--expect-approval` take. Not wrapped, to be copied."""
+    run_id = snapshot.current_run_id or snapshot.run.run_id
+    write(f"current run       {render.shown(run_id)}\n".encode())
+    if snapshot.health.has_pending_approval:
+        write(f"pending approval  {render.shown(snapshot.artifacts.approval.sha256)}\n".encode())

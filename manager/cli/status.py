@@ -17,6 +17,7 @@ from spritemesh.commandline import positive
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc
+from spritemesh.values import get
 
 
 class Place(NamedTuple):
@@ -89,7 +90,8 @@ def run(args: argparse.Namespace) -> int:
         window=args.summary_window,
         files=paths,
     )
-    emit(document, pretty=args.pretty, output=args.output, table=render.status)
+    failure = get(known.last_reconcile, "failureMessage")
+    emit(document, pretty=args.pretty, output=args.output, table=lambda shown: render.status(shown, failure))
     return 0
 
 

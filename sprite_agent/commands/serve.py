@@ -4,6 +4,7 @@ import argparse
 import asyncio
 import logging
 import os
+import shutil
 import sys
 from typing import TYPE_CHECKING
 
@@ -14,6 +15,7 @@ from spritemesh.names import SERVICE_TOKEN_VARIABLE
 if TYPE_CHECKING:
     from sprite_agent.server import Bound
 
+_log = logging.getLogger("sprite_agent")
 DEFAULT_GRPC = "127.0.0.1:50551"
 
 
@@ -73,6 +75,7 @@ def run(args: argparse.Namespace) -> int:
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
+    _warn(args, token)
     # Imported late: a refused command line should not wait for gRPC.
     from sprite_agent.server import ServeSettings, serve
 
@@ -90,6 +93,17 @@ def run(args: argparse.Namespace) -> int:
     except ExceptionGroup as group:
         raise group.exceptions[0] from group
     return 0
+
+
+def _warn(args: argparse.Namespace, token: str) -> None:
+    """Tell in the log what would otherwise be noticed in an emergency."""
+    from sprite_agent.control.command import runtime_program
+
+    program = runtime_program(args.runtime_command, os.environ)
+    if shutil.which(program) is None:
+        _log.warning("control will fail until there is a runtime program %s [runtime_not_found]", program)
+    if token and args.allow_unauthenticated:
+        _log.warning("--allow-unauthenticated has no effect: there is a token")
 
 
 def _announce(bound: "Bound") -> None:

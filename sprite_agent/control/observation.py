@@ -79,7 +79,7 @@ def observation_of(snapshot: envelope_pb2.LoopRunSnapshot, decision: str = "") -
     entry = json_value(snapshot.run.summary, snapshot.run.HasField("summary"))
     return Observation(
         status=snapshot.run.status,
-        run_id=snapshot.run.run_id,
+        run_id=snapshot.current_run_id or snapshot.run.run_id,
         last_event=health.last_event_name if health.HasField("last_event_name") else None,
         last_event_at=health.last_event_at,
         decision=decision,

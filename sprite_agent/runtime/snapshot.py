@@ -69,15 +69,15 @@ def derive_snapshot(
     _boolean(paths.state, "active", get(state, "active"))
     _boolean(paths.run_summary, "completion_ok", get(entry, "completion_ok"))
     pending = get(approval, "status") == "pending"
+    event_run = _run_id(paths.events, get(event, "run_id"))
+    run_id = _run_id(paths.run_summary, get(entry, "run_id")) or event_run or "unknown"
     iteration, literal = number_fields(
         num(first(get(entry, "iteration"), get(event, "iteration"), get(state, "iteration"), 0))
     )
     return pb.LoopRunSnapshot(
         source=pb.Source(repo_path=repo, loop_id=loop_id),
         run=pb.Run(
-            run_id=_run_id(paths.run_summary, get(entry, "run_id"))
-            or _run_id(paths.events, get(event, "run_id"))
-            or "unknown",
+            run_id=run_id,
             iteration=iteration,
             iteration_literal=literal,
             status=_status(loop_id, pending, entry, event, state),
@@ -117,6 +117,7 @@ def derive_snapshot(
         ),
         position=pb.LogPosition(line=head.line, digest=head.digest, first_line_digest=head.first_line_digest),
         pending_approval_id=files.approval.reference.sha256 if pending else "",
+        current_run_id=event_run or run_id,
     )
 
 

@@ -56,6 +56,17 @@ def test_run_id_of_the_caller_is_not_remembered(reader: LoopReader, loop: LoopFi
     assert reader.snapshot().run.run_id == "own"
 
 
+def test_current_run_is_that_of_the_log_while_the_summary_is_of_the_run_before(
+    reader: LoopReader, loop: LoopFiles
+) -> None:
+    loop.append(event(1, run_id="new"))
+    loop.put("run-summary.json", {"entries": [{"run_id": "old", "completion_ok": True}]})
+    snapshot = reader.snapshot()
+    assert (snapshot.run.run_id, snapshot.current_run_id) == ("old", "new")  # v1 tells the first (B.2)
+    loop.append(event(2, run_id=None))
+    assert reader.snapshot().current_run_id == "old"
+
+
 def test_a_pending_approval_is_named_by_what_its_file_holds(reader: LoopReader, loop: LoopFiles) -> None:
     loop.append(event(1))
     assert reader.snapshot().pending_approval_id == ""

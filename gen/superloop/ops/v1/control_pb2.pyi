@@ -172,7 +172,7 @@ class CancelLoopRequest(_message.Message):
     trace_id: _builtins.str
     """Trace of the intent. Empty: that of the metadata, or else a new one."""
     expected_run_id: _builtins.str
-    """`run.run_id` of the snapshot that the operator saw. Another by now: `target_changed`. Empty: any."""
+    """`current_run_id` of the snapshot that the operator saw. Another by now: `target_changed`. Empty: any."""
     @_builtins.property
     def confirmation(self) -> Global___ConfirmationPolicy:
         """Absent: look for 30 s."""

@@ -418,6 +418,7 @@ class LoopRunSnapshot(_message.Message):
     HEALTH_FIELD_NUMBER: _builtins.int
     POSITION_FIELD_NUMBER: _builtins.int
     PENDING_APPROVAL_ID_FIELD_NUMBER: _builtins.int
+    CURRENT_RUN_ID_FIELD_NUMBER: _builtins.int
     emitted_at: _builtins.str
     """Mirrors `emittedAt`: UTC, YYYY-MM-DDTHH:MM:SSZ."""
     trace_id: _builtins.str
@@ -427,6 +428,10 @@ class LoopRunSnapshot(_message.Message):
     pending_approval_id: _builtins.str
     """Identity of the approval that the loop waits for: `artifacts.approval.sha256` while its status is
     "pending". No v1 field. Empty: none is pending, or the snapshot came from a v1 document.
+    """
+    current_run_id: _builtins.str
+    """Run of the last event, else `run.run_id`: while a new run has no summary yet, `run` is still that of the
+    run before. No v1 field. Empty: the snapshot came from a v1 document.
     """
     @_builtins.property
     def source(self) -> Global___Source:
@@ -472,10 +477,11 @@ class LoopRunSnapshot(_message.Message):
         health: Global___SnapshotHealth | None = ...,
         position: Global___LogPosition | None = ...,
         pending_approval_id: _builtins.str = ...,
+        current_run_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_sequence_value", b"_sequence_value", "_trace_id", b"_trace_id", "artifacts", b"artifacts", "cursor", b"cursor", "health", b"health", "position", b"position", "run", b"run", "runtime", b"runtime", "sequence_value", b"sequence_value", "source", b"source", "trace_id", b"trace_id"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sequence_value", b"_sequence_value", "_trace_id", b"_trace_id", "artifacts", b"artifacts", "cursor", b"cursor", "emitted_at", b"emitted_at", "health", b"health", "pending_approval_id", b"pending_approval_id", "position", b"position", "run", b"run", "runtime", b"runtime", "sequence_value", b"sequence_value", "source", b"source", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_sequence_value", b"_sequence_value", "_trace_id", b"_trace_id", "artifacts", b"artifacts", "current_run_id", b"current_run_id", "cursor", b"cursor", "emitted_at", b"emitted_at", "health", b"health", "pending_approval_id", b"pending_approval_id", "position", b"position", "run", b"run", "runtime", b"runtime", "sequence_value", b"sequence_value", "source", b"source", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__sequence_value: _TypeAlias = _typing.Literal["sequence_value"]  # noqa: Y015
     _WhichOneofArgType__sequence_value: _TypeAlias = _typing.Literal["_sequence_value", b"_sequence_value"]  # noqa: Y015

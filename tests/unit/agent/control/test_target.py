@@ -43,6 +43,12 @@ def test_run_must_be_the_one_that_was_seen(reader: LoopReader, loop: LoopFiles, 
     assert outcome(reader, intent, expected_run_id="run-0") == "target_changed"
 
 
+def test_run_that_began_after_the_last_summary_is_another_one(reader: LoopReader, loop: LoopFiles) -> None:
+    loop.put("run-summary.json", {"entries": [{"run_id": "run-0", "completion_ok": True}]})
+    assert outcome(reader, "cancel", expected_run_id="run-0") == "target_changed"
+    assert outcome(reader, "cancel", expected_run_id="run-1") == ""
+
+
 @pytest.mark.parametrize("intent", ["approve", "reject"])
 def test_approval_must_be_the_one_that_was_seen(reader: LoopReader, loop: LoopFiles, intent: str) -> None:
     loop.put("approval.json", {"status": "pending", "number": 1})
