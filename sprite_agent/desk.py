@@ -9,7 +9,7 @@ import asyncio
 import logging
 import threading
 from collections.abc import Callable
-from concurrent.futures import Executor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
@@ -22,6 +22,10 @@ from superloop.ops.v1 import control_pb2 as pb
 MAX_OPERATIONS = 32
 # How long a caller for whom there is no thread should wait.
 FULL_RETRY_SECONDS = 2.0
+# Threads for looks at the ledger and the like, of their own: it may make them wait for seconds.
+_LOOKERS = 4
+# How often it is looked whether the command of an agent that died has ended.
+_LEFT_SECONDS = 1.0
 # Confirmations that are told to end are recorded and answered within this time.
 _ANSWER_SECONDS = 1.0
 
@@ -31,18 +35,18 @@ _Outcome = asyncio.Future[pb.ControlOutcome]
 
 
 class _Operation(NamedTuple):
-    """An execution under way. request: without its trace id, so that repetitions are equal."""
+    """An execution under way."""
 
-    request: ControlRequest
+    fingerprint: str
     outcome: _Outcome
 
 
 class ControlDesk:
-    """Hands requests to a plane. Of one event loop. pool: threads for look-ups."""
+    """Hands requests to a plane. Of one event loop."""
 
-    def __init__(self, plane: ControlPlane, pool: Executor, max_operations: int = MAX_OPERATIONS) -> None:
+    def __init__(self, plane: ControlPlane, max_operations: int = MAX_OPERATIONS) -> None:
         self._plane = plane
-        self._pool = pool
+        self._lookers = ThreadPoolExecutor(_LOOKERS, "look")
         self._max_operations = max_operations
         self._running: set[_Outcome] = set()
         self._by_key: dict[str, _Operation] = {}
@@ -54,26 +58,45 @@ class ControlDesk:
         A caller that goes away ends nothing: the outcome is recorded all the same. Raises what
         ControlPlane.execute raises, and OpsError `too_many_controls`.
         """
-        bare = request._replace(trace_id="")
+        caller = caller or Caller()
         operation = self._by_key.get(request.idempotency_key)
         # One that has just ended is a replay: whoever asked first hears of the outcome first.
-        if operation is not None and operation.request == bare and not operation.outcome.done():
+        if (
+            operation is not None
+            and operation.fingerprint == request.fingerprint
+            and not operation.outcome.done()
+        ):
             outcome = pb.ControlOutcome()
             outcome.CopyFrom(await asyncio.shield(operation.outcome))
             outcome.replayed = True
             return outcome
+        if len(self._running) >= self._max_operations:
+            full = OpsError(
+                "too_many_controls",
+                f"the agent executes {self._max_operations} control operations already; nothing was run",
+                retry_after=FULL_RETRY_SECONDS,
+            )
+            await self.note_refusal(request, caller, full)
+            raise full
         # Another request with this key is for the plane to refuse.
-        return await asyncio.shield(self._start(request, bare, caller or Caller()))
+        return await asyncio.shield(self._start(request, caller))
+
+    async def note_refusal(self, request: ControlRequest, caller: Caller, error: OpsError) -> None:
+        """As ControlPlane.note_refusal."""
+        await self._look(lambda: self._plane.note_refusal(request, caller, error))
 
     async def invocation(self, key: str) -> pb.GetInvocationResponse:
         """As ControlPlane.invocation."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, self._plane.invocation, key)
+        return await self._look(lambda: self._plane.invocation(key))
 
     async def settle(self) -> None:
-        """Finish what an agent that died left behind; what cannot be done is logged."""
-        self._settlement = _in_thread(self._plane.settle)
+        """Finish what an agent that died left behind, commands that still run included as they end; what
+        cannot be done is logged."""
         try:
-            count = await asyncio.shield(self._settlement)
+            count = await self._settle()
+            while await self._look(self._plane.has_left):
+                await asyncio.sleep(_LEFT_SECONDS)
+                count += await self._settle()
         except OpsError as error:
             _log.warning("%s: %s", error.reason, error.message)
         except Exception as error:
@@ -82,6 +105,10 @@ class ControlDesk:
         else:
             if count:
                 _log.info("settled %d control requests that another agent left unfinished", count)
+
+    async def _settle(self) -> int:
+        self._settlement = _in_thread(self._plane.settle)
+        return await asyncio.shield(self._settlement)
 
     async def end(self, grace_seconds: float) -> None:
         """Let executions end by themselves for so long; then end what looks for effects."""
@@ -94,21 +121,19 @@ class ControlDesk:
         """Release the plane, unless something goes on that needs it."""
         if not self._running and (self._settlement is None or self._settlement.done()):
             self._plane.close()
+        self._lookers.shutdown(wait=False, cancel_futures=True)
+
+    async def _look(self, work: Callable[[], _T]) -> _T:
+        return await asyncio.get_running_loop().run_in_executor(self._lookers, work)
 
     async def _wait(self, seconds: float) -> bool:
         if self._running:
             await asyncio.wait(self._running, timeout=seconds)
         return not self._running
 
-    def _start(self, request: ControlRequest, bare: ControlRequest, caller: Caller) -> _Outcome:
-        if len(self._running) >= self._max_operations:
-            raise OpsError(
-                "too_many_controls",
-                f"the agent executes {self._max_operations} control operations already; nothing was run",
-                retry_after=FULL_RETRY_SECONDS,
-            )
+    def _start(self, request: ControlRequest, caller: Caller) -> _Outcome:
         outcome = _in_thread(lambda: self._plane.execute(request, caller))
-        operation = _Operation(bare, outcome)
+        operation = _Operation(request.fingerprint, outcome)
         self._running.add(outcome)
         present = self._by_key.get(request.idempotency_key)
         if present is None or present.outcome.done():

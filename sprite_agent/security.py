@@ -85,7 +85,7 @@ def parse_address(text: str, *, field: str, unix: bool = True) -> Address:
         forms = "HOST:PORT or unix:///path" if unix else "HOST:PORT"
         raise OpsError("invalid_request", f"{field} must be {forms}: {text}", field=field)
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
-    return Address(target, host, _is_loopback(host))
+    return Address(target, host, is_loopback(host))
 
 
 def check_exposure(address: Address, token: str, *, allow_unauthenticated: bool, field: str) -> None:
@@ -106,7 +106,8 @@ def check_exposure(address: Address, token: str, *, allow_unauthenticated: bool,
         )
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether a name or an address, without brackets, is of this host alone."""
     if host == "localhost":
         return True
     try:

@@ -100,7 +100,7 @@ async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None
     with ThreadPoolExecutor(_WORKERS, "read") as pool:
         server = grpc.aio.server(interceptors=(Gate(tokens, lambda: drain.started),), options=_OPTIONS)
         service = SpriteService(repository, hub, heartbeats, drain, pool)
-        desk = ControlDesk(plane, pool)
+        desk = ControlDesk(plane)
         sprite_pb2_grpc.add_SpriteServiceServicer_to_server(service, server)
         control_pb2_grpc.add_ControlServiceServicer_to_server(ControlService(desk), server)
         health_pb2_grpc.add_HealthServicer_to_server(health, server)

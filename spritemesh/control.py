@@ -17,6 +17,7 @@ MAX_TARGET_CHARS = 256
 # Longer confirmation is a watch, not an answer.
 MAX_TIMEOUT_SECONDS = 3600.0
 MAX_INTERVAL_SECONDS = 3600.0
+_IN_LINES = "\n\r\t"
 
 _INTENT_ENUM = {
     "cancel": pb.CONTROL_INTENT_CANCEL,
@@ -74,7 +75,8 @@ class ControlRequest(NamedTuple):
 def check_request(request: ControlRequest) -> ControlRequest:
     """Return `request` when nothing of it is refused. Raises OpsError, naming the field.
 
-    Line feeds, carriage returns and tabs may stand in a note, as in v1; other control characters nowhere.
+    Line feeds, carriage returns and tabs may stand in a note and a name, as in v1; other control characters
+    nowhere.
     """
     validate_loop_id(request.loop_id, field="loop_id")
     if request.intent not in INTENTS:
@@ -84,8 +86,9 @@ def check_request(request: ControlRequest) -> ControlRequest:
             field="intent",
         )
     check_key(request.idempotency_key)
-    _check_text(request.requested_by, "requested_by", MAX_REQUESTED_BY_BYTES, "requested_by_too_long")
-    _check_text(request.note, "note", MAX_NOTE_BYTES, "note_too_long", allowed="\n\r\t")
+    by = request.requested_by
+    _check_text(by, "requested_by", MAX_REQUESTED_BY_BYTES, "requested_by_too_long", allowed=_IN_LINES)
+    _check_text(request.note, "note", MAX_NOTE_BYTES, "note_too_long", allowed=_IN_LINES)
     if request.trace_id:
         validate_trace_id(request.trace_id, field="trace_id")
     for field, text in (
@@ -102,10 +105,10 @@ def check_key(key: str, *, field: str = "idempotency_key") -> str:
     """Return an idempotency key. Raises OpsError `idempotency_key_missing` or `invalid_idempotency_key`."""
     if not key:
         raise OpsError("idempotency_key_missing", f"{field} is required", field=field)
-    if len(key) > MAX_KEY_CHARS or not key.isascii() or not key.isprintable():
+    if len(key) > MAX_KEY_CHARS or not key.isprintable():
         raise OpsError(
             "invalid_idempotency_key",
-            f"{field} takes 1 to {MAX_KEY_CHARS} printable ASCII characters, not {printable(key)}",
+            f"{field} takes 1 to {MAX_KEY_CHARS} printable characters, not {printable(key)}",
             field=field,
         )
     return key

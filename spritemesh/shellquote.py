@@ -3,6 +3,8 @@
 from collections.abc import Iterable
 
 _SPECIAL = frozenset(" '\"\\|&;()<>!{}*[]?^$`,")
+# Categories of Unicode.
+_PRINTED = frozenset({"Cf", "Co", "Zs"})
 _NAMED = {
     "\a": "\\a",
     "\b": "\\b",
@@ -26,7 +28,7 @@ def quote(word: str) -> str:
     """One word."""
     if not word:
         return "''"
-    if any(_is_control(char) for char in word):
+    if not word.isprintable() and any(map(_is_named, word)):
         return "$'" + "".join(map(_escaped, word)) + "'"
     quoted = []
     before = ""
@@ -39,14 +41,19 @@ def quote(word: str) -> str:
     return "".join(quoted)
 
 
-def _is_control(char: str) -> bool:
-    """Whether it has to be named: a control character, or a byte of a path that is no UTF-8."""
-    return char < " " or "\x7f" <= char < "\xa0" or "\ud800" <= char <= "\udfff"
+def _is_named(char: str) -> bool:
+    """Whether it has to be named. Python's `isprintable` is stricter than bash: spaces of other kinds, marks
+    of format and private characters are printed."""
+    if char.isprintable():
+        return False
+    from unicodedata import category
+
+    return category(char) not in _PRINTED
 
 
 def _escaped(char: str) -> str:
     if char in _NAMED:
         return _NAMED[char]
-    if not _is_control(char):
+    if not _is_named(char):
         return char
     return "".join(f"\\{byte:03o}" for byte in char.encode("utf-8", "surrogateescape"))

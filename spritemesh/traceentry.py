@@ -13,6 +13,16 @@ DETAIL_MEMBERS: Mapping[str, tuple[str, ...]] = {
 }
 
 
+# A longer step is none: what is beyond comes of a damaged row.
+_LONGEST_SECONDS = 1e15
+
+
+def duration(value: JSON) -> float | None:
+    """The seconds that a row tells; None for what is no duration."""
+    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < _LONGEST_SECONDS
+    return value if usable else None
+
+
 class Entry(NamedTuple):
     """One step of a trace. at: epoch seconds when it began. seconds: how long it took, None: a moment.
 

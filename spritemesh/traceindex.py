@@ -17,7 +17,7 @@ from typing import NamedTuple
 from spritemesh import files, jsontext
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc_milliseconds, parse_rfc3339
-from spritemesh.traceentry import DETAIL_MEMBERS, Entry
+from spritemesh.traceentry import DETAIL_MEMBERS, Entry, duration
 from spritemesh.values import drop
 
 __all__ = ["DETAIL_MEMBERS", "Entry", "Found", "append", "find", "index_path", "lines_with", "recent"]
@@ -184,13 +184,12 @@ def _entry(line: bytes) -> Entry | None:
         return None
     if not isinstance(row, dict):
         return None
-    at, seconds = parse_rfc3339(row.get("at")), row.get("durationSeconds")
+    at, seconds = parse_rfc3339(row.get("at")), duration(row.get("durationSeconds"))
     texts = [row.get(name, "") for name in ("traceId", "loopId", "kind", "status", "file")]
     if at is None or not all(isinstance(text, str) for text in texts) or not (texts[0] and texts[2]):
         return None
     trace_id, loop_id, kind, status, file = texts
-    measured = isinstance(seconds, int | float) and not isinstance(seconds, bool)
-    return Entry(trace_id, at, loop_id, kind, status, seconds if measured else None, file, row.get("detail"))
+    return Entry(trace_id, at, loop_id, kind, status, seconds, file, row.get("detail"))
 
 
 def _rotate(path: str) -> None:

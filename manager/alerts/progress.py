@@ -1,5 +1,6 @@
 """What a pass of dispatch is to do, and how far it is (contract I.3)."""
 
+import time
 from collections.abc import Callable
 from typing import NamedTuple
 
@@ -21,6 +22,19 @@ class Order(NamedTuple):
     limit: int = 0
 
 
+class Budget:
+    """The time that a pass may take."""
+
+    def __init__(self, seconds: float | None) -> None:
+        """seconds: None for as long as it takes."""
+        self._seconds = seconds
+        self._began = time.monotonic()
+
+    def is_used_up(self, share: float = 1.0) -> bool:
+        """Whether that share of it has gone by."""
+        return self._seconds is not None and time.monotonic() - self._began >= self._seconds * share
+
+
 class Progress:
     """How far a pass is, and the document that says so."""
 
@@ -29,12 +43,12 @@ class Progress:
     ) -> None:
         """offset: lines passed. lines: of the file, None when there is none."""
         self.offset = offset
+        self.lines = lines
         self.counts = Counts()
         self._paths = paths
         self._order = order
-        self._lines = lines
         self._clock = clock
-        self._written: tuple[int, Counts] | None = None
+        self._written: tuple[int, int | None, Counts] | None = None
         self._document: dict[str, JSON] = {}
 
     def head(self) -> Head:
@@ -43,16 +57,16 @@ class Progress:
 
     def write_state(self) -> dict[str, JSON]:
         """Write the state document, unless it stands there, and return it. Raises OpsError."""
-        told = (self.offset, self.counts)
+        told = (self.offset, self.lines, self.counts)
         if told == self._written:
             return self._document
-        status = "no_source" if self._lines is None else self.counts.status
+        status = "no_source" if self.lines is None else self.counts.status
         document = state_document(
             self.head(),
             self.counts,
             status=status,
             offset=self.offset,
-            line_count=self.offset if self._lines is None else self._lines,
+            line_count=self.offset if self.lines is None else self.lines,
             escalations=self._paths.escalations,
             telemetry=self._paths.alert_telemetry,
         )

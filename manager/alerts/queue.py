@@ -10,7 +10,10 @@ from spritemesh.errors import OpsError
 
 
 class RetryQueue:
-    """Entries by line, as in the file after `save`. Whoever uses it holds the lock of dispatchers."""
+    """Entries by line and digest, as in the file after `save`.
+
+    Whoever uses it holds the lock of dispatchers.
+    """
 
     def __init__(self, path: str, loop_id: str) -> None:
         """Read the file. Raises OpsError `document_invalid`, naming it."""
@@ -18,22 +21,22 @@ class RetryQueue:
         self._loop_id = loop_id
         document = files.read_object(path, what="retry queue")
         found = [] if document is None else entries_of(document, path)
-        self._entries = {entry.line: entry for entry in found}
+        self._entries = {entry.key: entry for entry in found}
         self._changed = False
 
     def __iter__(self) -> Iterator[Entry]:
         """In the order of their lines."""
-        return iter(sorted(self._entries.values()))
+        return iter(sorted(self._entries.values(), key=lambda entry: entry.key))
 
-    def get(self, line: int) -> Entry | None:
-        return self._entries.get(line)
+    def get(self, key: tuple[int, str]) -> Entry | None:
+        return self._entries.get(key)
 
     def put(self, entry: Entry) -> None:
-        self._entries[entry.line] = entry
+        self._entries[entry.key] = entry
         self._changed = True
 
-    def remove(self, line: int) -> None:
-        if self._entries.pop(line, None) is not None:
+    def remove(self, key: tuple[int, str]) -> None:
+        if self._entries.pop(key, None) is not None:
             self._changed = True
 
     def take_surplus(self) -> list[Entry]:
@@ -43,7 +46,7 @@ class RetryQueue:
             return []
         taken = [entry for entry in self if entry.next_at is not None][:surplus]
         for entry in taken:
-            self.remove(entry.line)
+            self.remove(entry.key)
         return taken
 
     def save(self, now: float) -> None:

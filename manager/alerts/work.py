@@ -2,16 +2,17 @@
 
 import os
 from collections.abc import Callable, Mapping, Sequence
-from itertools import islice
 
 from manager.alerts.catalog import read_alert_catalog
-from manager.alerts.progress import Order, Progress
+from manager.alerts.progress import Budget, Order, Progress
 from manager.alerts.queue import RetryQueue
 from manager.alerts.sending import Sender
+from manager.alerts.source import digest_of, read_lines
 from manager.core.alert_catalog import SEVERITIES, Catalog, Resolution, Sink, resolve
 from manager.core.alert_payloads import Alert
 from manager.core.alert_retries import MAX_ENTRIES, MAX_RETRIES_PER_PASS, MAX_TRIES, Entry, is_due
 from manager.core.alert_rows import (
+    Answer,
     Escalation,
     attempted_row,
     exhausted_row,
@@ -30,6 +31,8 @@ from spritemesh.values import get
 
 # Lines that need no request are recorded together; so many at most are done again after a crash.
 _ROWS_AT_ONCE = 256
+# Of the time of a pass, for retries: what is new has its turn, too.
+_SHARE_OF_RETRIES = 0.5
 
 
 class Work:
@@ -40,6 +43,7 @@ class Work:
         paths: LoopFiles,
         order: Order,
         progress: Progress,
+        budget: Budget,
         *,
         environment: Mapping[str, str],
         clock: Callable[[], float],
@@ -48,6 +52,7 @@ class Work:
         self._paths = paths
         self._order = order
         self._progress = progress
+        self._budget = budget
         self._environment = environment
         self._clock = clock
         self._queue = RetryQueue(paths.alert_retries, order.loop_id)
@@ -55,8 +60,8 @@ class Work:
         self._catalog: Catalog | OpsError | None = None
         self._rows: list[dict[str, JSON]] = []
         self._steps: list[traceindex.Entry] = []
-        # Lines whose entries are of no use once the state says that they are passed.
-        self._done: list[int] = []
+        # Keys of entries that are of no use once the state says that their lines are passed.
+        self._done: list[tuple[int, str]] = []
 
     def close(self) -> None:
         self._sender.close()
@@ -81,9 +86,8 @@ class Work:
             self._fail("missing_escalation_category", uncategorised_row(progress.head(), document))
             return
         # What a crash left of this line.
-        known = self._queue.get(number)
-        entry = known if known and known.escalation == document else Entry(number, document)
-        self._take(entry, escalation)
+        entry = Entry(number, document, digest=digest_of(line))
+        self._take(self._queue.get(entry.key) or entry, escalation)
         if len(self._rows) >= _ROWS_AT_ONCE:
             self.save()
 
@@ -96,25 +100,23 @@ class Work:
             )
             # The catalog may be mended; an escalation that says nonsense stays so.
             if resolution.reason == "invalid_request":
-                self._done.append(entry.line)
+                self._done.append(entry.key)
             else:
-                self._queue.put(entry._replace(routed=False).failed({}, self._clock()))
+                self._wait(entry, escalation, was_asked=True)
             return
         skipped = _reason_to_skip(resolution, resolution.sinks)
         if skipped:
             progress.counts = progress.counts.skip()
             self._skip(escalation, skipped, resolution)
-            self._done.append(entry.line)
+            self._done.append(entry.key)
             return
         began = self._clock()
-        entry, sinks = self._tell(entry, escalation, resolution.sinks, resolution.severity)
+        told, sinks = self._tell(entry, escalation, resolution.sinks, resolution.severity)
         progress.counts = progress.counts.attempt(sinks)
         row = attempted_row(progress.head(), escalation, resolution.severity, resolution.document, sinks)
         self._record(row, escalation, began)
-        if entry.waiting:
-            self._queue.put(entry.failed(entry.waiting, self._clock()))
-        else:
-            self._done.append(entry.line)
+        if not self._wait(told, escalation, was_asked=told.asked != entry.asked):
+            self._done.append(entry.key)
         self.save()
 
     def _fail(self, reason: str, row: dict[str, JSON]) -> None:
@@ -124,58 +126,90 @@ class Work:
     # --- retries ------------------------------------------------------------------------------------
 
     def retry(self) -> None:
-        """Try again what is due. Raises OpsError `state_unwritable`."""
-        passed = [entry for entry in self._queue if entry.line <= self._progress.offset]
+        """Try again what is due. Raises OpsError `state_unwritable`, `document_invalid`."""
+        to_come = self._to_come()
+        passed = [entry for entry in self._queue if entry.key not in to_come]
         for entry in passed:
             # All sinks took it, and a crash came before the entry was removed.
             if entry.settled:
-                self._queue.remove(entry.line)
+                self._queue.remove(entry.key)
         now = self._clock()
-        due = (entry for entry in passed if not entry.settled and is_due(entry, now))
-        for entry in islice(due, MAX_RETRIES_PER_PASS):
-            self._retry(entry, self._read(entry.escalation))
-            self._tell_telemetry()
-            self._save_queue()
+        due = [entry for entry in passed if not entry.settled and is_due(entry, now)]
+        tried = 0
+        for entry in sorted(due, key=lambda entry: entry.urgency):
+            if tried == MAX_RETRIES_PER_PASS or self._budget.is_used_up(_SHARE_OF_RETRIES):
+                break
+            if self._retry(entry, self._read(entry.escalation)):
+                tried += 1
+                self._tell_telemetry()
+                self._save_queue()
+        self._save_queue()
 
-    def _retry(self, entry: Entry, escalation: Escalation) -> None:
+    def _to_come(self) -> set[tuple[int, str]]:
+        """Keys of entries whose lines are not passed yet: a crash came in between, and `take` goes on there.
+
+        Other entries beyond the offset are of a file that is there no more; they have their own copy.
+        """
+        offset = self._progress.offset
+        ahead = {entry.key for entry in self._queue if entry.line > offset}
+        if not ahead or self._progress.lines is None:
+            return set()
+        end = min(max(ahead)[0], self._progress.lines)
+        lines = read_lines(self._paths.escalations, offset, end)
+        return {(number, digest_of(line)) for number, line in lines} & ahead
+
+    def _retry(self, entry: Entry, escalation: Escalation) -> bool:
+        """Try an entry again; False when nothing was to be tried now."""
         head = self._progress.head()
+        # An entry of which nobody was asked so far has no tries.
+        tries = max(1, entry.tries)
         resolution = self._resolve(escalation)
         if isinstance(resolution, OpsError):
-            self._rows.append(unrouted_row(head, escalation, resolution.message, retry=entry.tries))
-            self._wait(entry, escalation, entry.waiting)
-            return
+            self._rows.append(unrouted_row(head, escalation, resolution.message, retry=tries))
+            if not self._wait(entry, escalation, was_asked=True):
+                self._queue.remove(entry.key)
+            return True
         # The catalog of now decides: a sink that was switched off, or that nobody routes to, is not told.
         sinks = [sink for sink in resolution.sinks if sink.id in entry.waiting or not entry.routed]
         skipped = _reason_to_skip(resolution, sinks)
         if skipped:
-            self._skip(escalation, skipped, resolution, retry=entry.tries)
-            self._queue.remove(entry.line)
-            return
+            self._skip(escalation, skipped, resolution, retry=tries)
+            self._queue.remove(entry.key)
+            return True
+        if all(self._sender.silence(sink) for sink in sinks):
+            self._wait(entry, escalation, was_asked=False)
+            return False
         began = self._clock()
-        tries = entry.tries
         told, elements = self._tell(entry, escalation, sinks, resolution.severity)
         row = attempted_row(
             self._progress.head(), escalation, resolution.severity, resolution.document, elements, retry=tries
         )
         self._record(row, escalation, began)
-        if told.waiting:
-            self._wait(told, escalation, told.waiting)
-        else:
-            self._queue.remove(entry.line)
+        if not self._wait(told, escalation, was_asked=told.asked != entry.asked):
+            self._queue.remove(entry.key)
+        return True
 
-    def _wait(self, entry: Entry, escalation: Escalation, waiting: dict[str, str]) -> None:
-        """Try again later, or give up after the last try."""
-        entry = entry.failed(waiting, self._clock())
-        if not entry.exhausted:
-            self._queue.put(entry)
-            return
-        self._give_up(entry, escalation, f"given up after {MAX_TRIES} tries")
+    def _wait(self, entry: Entry, escalation: Escalation, *, was_asked: bool) -> bool:
+        """Let an entry wait for its next try, except for whom it was tried often enough; False when nobody is
+        left. was_asked: anybody, at this try."""
+        if entry.settled:
+            return False
+        now = self._clock()
+        entry = entry.failed(entry.waiting, now) if was_asked else entry.postponed(entry.waiting, now)
+        spent = entry.spent
+        if spent or entry.exhausted:
+            self._give_up(entry, escalation, spent, f"given up after {MAX_TRIES} tries")
+            left = {name: reason for name, reason in entry.waiting.items() if name not in spent}
+            entry = entry._replace(waiting=left)
+        if entry.settled or entry.exhausted:
+            return False
+        self._queue.put(entry)
+        return True
 
-    def _give_up(self, entry: Entry, escalation: Escalation, why: str) -> None:
-        told = ", ".join(f"{name}: {reason}" for name, reason in entry.waiting.items())
+    def _give_up(self, entry: Entry, escalation: Escalation, sinks: Sequence[str], why: str) -> None:
+        told = ", ".join(f"{name}: {entry.waiting[name] or 'not asked'}" for name in sinks)
         message = f"{why} ({told or 'no route'})"
-        self._rows.append(exhausted_row(self._progress.head(), escalation, list(entry.waiting), message))
-        self._queue.remove(entry.line)
+        self._rows.append(exhausted_row(self._progress.head(), escalation, sinks, message))
 
     # --- one escalation -----------------------------------------------------------------------------
 
@@ -192,7 +226,11 @@ class Work:
                 self._catalog = error
         if escalation.severity and escalation.severity not in SEVERITIES:
             # Said of the escalation even where the catalog is at fault, too: mending that would not help.
-            return OpsError("invalid_request", f"the escalation's severity {escalation.severity!r} is none")
+            return OpsError(
+                "invalid_request",
+                f"the escalation's severity must be one of {', '.join(SEVERITIES)},"
+                f" not {escalation.severity!r}",
+            )
         if isinstance(self._catalog, OpsError):
             return self._catalog
         return resolve(self._catalog, escalation.category, escalation.severity, self._environment)
@@ -213,9 +251,9 @@ class Work:
         )
         taken = {get(element, "id"): element for element in entry.delivered}
         elements: list[JSON] = []
-        waiting: dict[str, str] = {}
-        asked = {sink.id: entry.waiting.get(sink.id, "") for sink in sinks if sink.id not in taken}
-        entry = entry._replace(routed=True, waiting=asked)
+        # At first as before; then with what each says now.
+        waiting = {sink.id: entry.waiting.get(sink.id, "") for sink in sinks if sink.id not in taken}
+        entry = entry._replace(routed=True, waiting=waiting)
         # If the queue cannot be written, nothing is sent: what took an alert could not be remembered.
         self._queue.put(entry)
         self._save_queue()
@@ -223,16 +261,25 @@ class Work:
             if sink.id in taken:
                 elements.append(taken[sink.id])
                 continue
-            answer = self._sender.send(sink, alert)
+            answer = self._silence(sink)
+            if answer is None:
+                answer = self._sender.send(sink, alert)
+                entry = entry.was_asked(sink.id, self._clock())
             element = sink_element(sink.id, sink.type, answer)
             elements.append(element)
             if answer.reason:
-                waiting[sink.id] = answer.reason
+                entry = entry._replace(waiting=entry.waiting | {sink.id: answer.reason})
                 continue
             entry = entry.took(element)
             self._queue.put(entry)
             self._save_queue()
-        return entry._replace(waiting=waiting), elements
+        return entry, elements
+
+    def _silence(self, sink: Sink) -> Answer | None:
+        """What stands for the answer of a sink that is not asked now; None when it is."""
+        if self._budget.is_used_up():
+            return Answer("sink_timeout", None, "not asked: the time of this pass is used up")
+        return self._sender.silence(sink)
 
     def _skip(self, escalation: Escalation, reason: str, resolution: Resolution, *, retry: int = 0) -> None:
         head = self._progress.head()
@@ -264,12 +311,13 @@ class Work:
     def save(self) -> None:
         """Record all that was done, in the order that a crash needs. Raises OpsError `state_unwritable`."""
         for entry in self._queue.take_surplus():
-            self._give_up(entry, self._read(entry.escalation), f"more than {MAX_ENTRIES} alerts wait")
+            why = f"more than {MAX_ENTRIES} alerts wait"
+            self._give_up(entry, self._read(entry.escalation), list(entry.waiting), why)
         self._save_queue()
         self._tell_telemetry()
         self._progress.write_state()
-        for line in self._done:
-            self._queue.remove(line)
+        for key in self._done:
+            self._queue.remove(key)
         self._done.clear()
         self._save_queue()
 

@@ -13,7 +13,7 @@ from manager.control import Done, Way, step_in
 from manager.transport import SPRITE_SERVICE, Runtime
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh import jsontext
-from spritemesh.bridge.told import exit_code
+from spritemesh.bridge.told import AMBIGUOUS, exit_code
 from spritemesh.commandline import choice, digits, keep_empty, positive, refused
 from spritemesh.control import (
     INTENTS,
@@ -62,6 +62,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default="",
         metavar="ID",
         help="refuse unless what is pending is the approval whose file had this SHA-256 in a snapshot",
+    )
+    parser.add_argument(
+        "--require-pending",
+        action="store_true",
+        help="refuse to approve or reject when nothing is pending, instead of leaving it to the runtime",
     )
     parser.add_argument(
         "--idempotency-key",
@@ -124,7 +129,7 @@ def _configure_transport(parser: argparse.ArgumentParser) -> None:
         parser,
         local="run the runtime here",
         attempts=positive,
-        attempts_help="tries of a request that nobody answers, all with one key",
+        attempts_help="tries of a request, all with one key; what a v1 service may have is not sent again",
     )
     parser.add_argument(
         "--runtime-command",
@@ -154,7 +159,7 @@ def _request(args: argparse.Namespace) -> ControlRequest:
         expected_run_id=args.expect_run_id,
         expected_approval_id=args.expect_approval,
         # v1 lets the runtime decide.
-        even_if_nothing_pending=True,
+        even_if_nothing_pending=not args.require_pending,
     )
     try:
         return check_request(request)
@@ -231,6 +236,7 @@ def _tell(done: Done, *, reasons: bool) -> None:
     error, reason = done.controlled.error, _reason(done)
     if error is not None:
         fail(error.message, error.reason)
-    elif reason and reasons and exit_code(done.controlled.told.status):
+    elif reason and reasons and done.controlled.told.status == AMBIGUOUS:
+        # A command that failed says why by its output, which is in the row.
         meaning = REASONS[reason].meaning if reason in REASONS else "for a reason that is not known here"
         fail(meaning, reason)

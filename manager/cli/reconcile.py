@@ -70,16 +70,23 @@ def run(args: argparse.Namespace) -> int:
         outcome = reconcile(LoopStore(paths), transport, request)
     finally:
         transport.close()
+    failed = bool(outcome.failure_code)
+    broken: Exception | None = None
+    # Before the alerts, which take their time: whoever ends that must not lose the document.
+    try:
+        emit(
+            outcome.document,
+            pretty=args.pretty,
+            output=args.output,
+            table=render.health if failed else render.state,
+        )
+    except Exception as error:
+        broken = error
     if _alerts_enabled(args.alerts_enabled):
         catalog = alert_catalog_path(args.alert_config_file)
         after_pass(paths, Order(repo, args.loop, settings.trace_id or "", catalog))
-    failed = bool(outcome.failure_code)
-    emit(
-        outcome.document,
-        pretty=args.pretty,
-        output=args.output,
-        table=render.health if failed else render.state,
-    )
+    if broken is not None:
+        raise broken
     return 1 if failed else 0
 
 

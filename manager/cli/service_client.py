@@ -1,7 +1,6 @@
 """`ops-manager service-client`: one HTTP request to a service, for scripts (contract D.5)."""
 
 import argparse
-import os
 from typing import TYPE_CHECKING
 
 from manager.cli import output
@@ -9,7 +8,6 @@ from spritemesh.commandline import choice, digits, positive, refused
 from spritemesh.endpoints import check_token
 from spritemesh.errors import OpsError
 from spritemesh.ids import validate_trace_id
-from spritemesh.names import SERVICE_TOKEN_VARIABLE
 
 if TYPE_CHECKING:
     from manager.transport.http_client import Answer, HttpClient
@@ -33,7 +31,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--path", required=True, metavar="PATH", help="path behind it, with its query (required)"
     )
     parser.add_argument(
-        "--token", metavar="TOKEN", help=f"token of the service (default: ${SERVICE_TOKEN_VARIABLE})"
+        "--token", metavar="TOKEN", help="token of the service (default: none, whatever the environment says)"
     )
     parser.add_argument("--trace-id", metavar="ID", help="sent as X-Trace-Id")
     parser.add_argument("--body-file", metavar="FILE", help="JSON to send; needed for POST")
@@ -61,10 +59,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Print the body of a 2xx answer as it came."""
-    token, origin = (args.token or "").strip(), "--token"
-    if not token:
-        token, origin = os.environ.get(SERVICE_TOKEN_VARIABLE, "").strip(), SERVICE_TOKEN_VARIABLE
-    check_token(token, origin)
+    # Of the flag only (contract K): the address may be anybody's.
+    token = (args.token or "").strip()
+    check_token(token, "--token")
     trace_id = validate_trace_id(args.trace_id, field="--trace-id") if args.trace_id else None
     base_url = _base_url(args.base_url)
     _check_path(args.path)

@@ -79,7 +79,11 @@ class Catalog(NamedTuple):
 
 
 class Resolution(NamedTuple):
-    """Who is told of one event. document: as the resolver prints it. sinks: those to send to, in order."""
+    """Who is told of one event.
+
+    document: as the resolver prints it, its lists as configured. sinks: those to send to, in order, each
+    once.
+    """
 
     document: dict[str, JSON]
     severity: str
@@ -106,15 +110,20 @@ def check_catalog(catalog: JSON, source: str) -> Catalog:
     return Catalog(source, catalog["defaultMinSeverity"], sinks, routing)
 
 
+def secret_in(environment: Mapping[str, str], name: str | None) -> str:
+    """The value of a variable, without white space around it; "" where that leaves nothing."""
+    return environment.get(name or "", "").strip()
+
+
 def variables(sinks: Iterable[Sink]) -> list[str]:
     """Names of the secret variables of `sinks`, sorted."""
     return sorted({name for sink in sinks for name in sink.secrets.values() if name})
 
 
 def missing_variables(catalog: Catalog, present: Mapping[str, str]) -> list[str]:
-    """The secret variables of enabled sinks that are unset or empty, sorted."""
+    """The secret variables of enabled sinks that are unset, empty or nothing but white space, sorted."""
     enabled = (sink for sink in catalog.sinks.values() if sink.enabled)
-    return [name for name in variables(enabled) if not present.get(name)]
+    return [name for name in variables(enabled) if not secret_in(present, name)]
 
 
 def overview(catalog: Catalog, present: Mapping[str, str], *, env_check: bool) -> dict[str, JSON]:
@@ -154,7 +163,7 @@ def resolve(
     event_severity = severity or mapped or least
     should = SEVERITIES[event_severity] >= SEVERITIES[least]
     told = should and get(route, "enabled") is not False
-    sinks = tuple(sink for sink in selected if sink.enabled) if told else ()
+    sinks = [sink for sink in selected if sink.enabled] if told else []
     document = drop(
         {
             "schemaVersion": SCHEMA_VERSION,
@@ -170,7 +179,8 @@ def resolve(
             **_environment(catalog, present, env_check=env_check),
         }
     )
-    return Resolution(document, event_severity, should, sinks)
+    once = {sink.id: sink for sink in sinks}
+    return Resolution(document, event_severity, should, tuple(once.values()))
 
 
 def _route(catalog: Catalog, category: str) -> JSON:
@@ -184,7 +194,7 @@ def _environment(catalog: Catalog, present: Mapping[str, str], *, env_check: boo
     """What the resolver says of the environment: never a value."""
     names = variables(catalog.sinks.values())
     return {
-        "envStatus": {name: {"present": bool(present.get(name))} for name in names},
+        "envStatus": {name: {"present": bool(secret_in(present, name))} for name in names},
         "validation": {"envCheckEnabled": env_check},
     }
 

@@ -4,7 +4,7 @@ from typing import NamedTuple
 
 from manager.core.alert_catalog import Sink
 from spritemesh.jsontext import JSON
-from spritemesh.values import drop
+from spritemesh.values import drop, first
 
 _CHANNEL = "ops_manager_alert_dispatch"
 
@@ -88,9 +88,9 @@ def pagerduty_body(alert: Alert, sink: Sink, *, routing_key: str) -> dict[str, J
             "summary": f"ops-manager {alert.category} ({alert.severity}) loop={alert.loop_id}",
             "severity": alert.severity,
             "source": config["source"],
-            "component": config["component"] or "ops-manager",
-            "group": config["group"] or "loop-run",
-            "class": config["class"] or "escalation",
+            "component": first(config["component"], "ops-manager"),
+            "group": first(config["group"], "loop-run"),
+            "class": first(config["class"], "escalation"),
             "custom_details": {"escalation": alert.escalation, "traceId": alert.trace_id},
         },
     }

@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from spritemesh.jsontext import JSON
 from spritemesh.times import parse_rfc3339
-from spritemesh.traceentry import DETAIL_MEMBERS, Entry
+from spritemesh.traceentry import DETAIL_MEMBERS, Entry, duration
 from spritemesh.values import drop, first, get
 
 # Times of artifacts are cut to seconds, at either end.
@@ -44,7 +44,7 @@ def _intent(row: JSON, base: Entry) -> list[Row]:
     entry = base._replace(
         kind="intent",
         at=began or _time(row, "timestamp"),
-        seconds=_number(get(row, "durationSeconds")),
+        seconds=duration(get(row, "durationSeconds")),
         status=_text(row, "status"),
         detail=detail,
     )
@@ -53,7 +53,7 @@ def _intent(row: JSON, base: Entry) -> list[Row]:
 
 def _invocation(row: JSON, base: Entry) -> list[Row]:
     """A row of control-invocations.jsonl: the call, and of a local one what it ran and how it looked."""
-    began, seconds = _time(row, "startedAt"), _number(get(row, "outcome", "durationSeconds"))
+    began, seconds = _time(row, "startedAt"), duration(get(row, "outcome", "durationSeconds"))
     key = _members(row, "idempotencyKey")
     reason = get(row, "outcome", "reasonCode")
     replayed = get(row, "execution", "replayed") is True or None
@@ -92,7 +92,7 @@ def _reconcile(row: JSON, base: Entry) -> list[Row]:
     entry = base._replace(
         kind="reconcile",
         at=_time(row, "startedAt") or _time(row, "timestamp"),
-        seconds=_number(get(row, "durationSeconds")),
+        seconds=duration(get(row, "durationSeconds")),
         status=_text(row, "status"),
         detail=_members(row, *DETAIL_MEMBERS["reconcile"]),
     )
@@ -225,8 +225,3 @@ def _text(row: JSON, *path: str) -> str:
 
 def _time(row: JSON, name: str) -> float:
     return parse_rfc3339(get(row, name)) or 0.0
-
-
-def _number(value: JSON) -> float | None:
-    usable = isinstance(value, int | float) and not isinstance(value, bool) and 0 <= value < 1e15
-    return value if usable else None

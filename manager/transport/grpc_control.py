@@ -1,7 +1,8 @@
 """Control through an agent over gRPC: one try of one request, told as a v1 service would have answered.
 
 Before each try the agent is asked for the key. Whether a request that was not answered may have arrived is
-known by that: where nobody answered the question, the request was never sent.
+known by that: where nobody answered the question, the request was never sent. When no outcome comes in time,
+the agent is asked again; as long as it works on the request, the next try joins it.
 """
 
 from collections.abc import Callable
@@ -9,12 +10,13 @@ from typing import Any
 
 import grpc
 
+from manager.transport import delivery
 from manager.transport.base import Controlled, control_command
-from manager.transport.delivery import Unanswered
+from manager.transport.delivery import MAYBE_AFTER, Unanswered
 from spritemesh import jsontext
 from spritemesh.bridge.control import answer_of_outcome
 from spritemesh.bridge.told import told_by_answer
-from spritemesh.control import ControlRequest, to_message
+from spritemesh.control import ControlRequest, intent_word, to_message
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import DETAILS_KEY
 from spritemesh.reasons import Fault
@@ -22,12 +24,8 @@ from superloop.ops.v1 import control_pb2 as pb
 from superloop.ops.v1 import control_pb2_grpc
 
 _QUESTION_SECONDS = 10.0
-# How long a request may take beside its confirmation: the agent's runtime command has 60 s.
-_COMMAND_SECONDS = 75.0
 # Errors of the question that mean: nobody answers.
 _NOBODY = frozenset({"agent_unreachable", "deadline_exceeded"})
-# Failures of the agent that may have come after the command was run.
-_MAYBE_AFTER = frozenset({"agent_fault", "audit_unavailable", "internal_error"})
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -63,8 +61,10 @@ class ControlCall:
             outcome = self._call(request)
         except grpc.RpcError as failure:
             error = self._error_of(failure)
-            if error.reason in _MAYBE_AFTER:
+            if error.reason in MAYBE_AFTER:
                 return self._told(request, self._settled(request, error), error)
+            if error.reason == "deadline_exceeded":
+                return self._told(request, self._late(request, error))
             if not _is_refusal(failure, error):
                 raise Unanswered(error) from failure
             raise error from failure
@@ -72,7 +72,7 @@ class ControlCall:
 
     def _call(self, request: ControlRequest) -> pb.ControlOutcome:
         policy = request.confirmation
-        seconds = _COMMAND_SECONDS + (0 if policy.skip else policy.timeout_seconds)
+        seconds = delivery.COMMAND_SECONDS + (0 if policy.skip else policy.timeout_seconds)
         message = to_message(request)
         response: pb.CancelLoopResponse | pb.ApprovePendingResponse | pb.RejectPendingResponse
         if isinstance(message, pb.CancelLoopRequest):
@@ -109,8 +109,18 @@ class ControlCall:
             if unknown.reason == "invocation_not_found":
                 raise error from unknown
             raise Unanswered(error) from unknown
-        if recorded.state != pb.INVOCATION_STATE_FINISHED:
+        if not _is_finished(recorded, request):
             raise Unanswered(error)
+        return recorded.outcome
+
+    def _late(self, request: ControlRequest, error: OpsError) -> pb.ControlOutcome:
+        """The outcome that was recorded and did not come in time. Raises Unanswered when there is none."""
+        try:
+            recorded = self._recorded(request)
+        except OpsError as unknown:
+            raise Unanswered(error) from unknown
+        if not _is_finished(recorded, request):
+            raise Unanswered(OpsError(error.reason, f"{error.message}; the agent still works on it"))
         return recorded.outcome
 
     def _told(
@@ -119,6 +129,13 @@ class ControlCall:
         answer = answer_of_outcome(outcome, request.confirmation)
         text = jsontext.encode(answer).decode()
         return Controlled(told_by_answer(answer, command_of(self._target), text), outcome, error=error)
+
+
+def _is_finished(recorded: pb.GetInvocationResponse, request: ControlRequest) -> bool:
+    """Whether the record tells what came of this request, and not of another one with its key."""
+    outcome = recorded.outcome
+    of_request = (outcome.loop_id, intent_word(outcome.intent)) == (request.loop_id, request.intent)
+    return recorded.state == pb.INVOCATION_STATE_FINISHED and of_request
 
 
 def _is_refusal(failure: grpc.RpcError, error: OpsError) -> bool:

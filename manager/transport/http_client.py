@@ -13,11 +13,12 @@ from urllib.parse import quote, urlencode
 
 import httpx
 
-from spritemesh import jsontext
+from spritemesh import jsontext, tls
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 from spritemesh.names import AGENT_HEADER
 from spritemesh.reasons import REASONS, Fault
+from spritemesh.secrets import Scrubber
 from spritemesh.traceparent import trace_headers
 from spritemesh.values import get
 
@@ -26,6 +27,9 @@ MAX_ANSWER_BYTES = 256 * 1024 * 1024
 _EXCERPT_CHARS = 300
 # The longest wait that a server may ask for.
 _LONGEST_RETRY_AFTER_SECONDS = 60.0
+# Who answers there is asked here, and not for long.
+_HEALTH_PATH = "/healthz"
+_HEALTH_SECONDS = 5.0
 # What v1 tries again (contract D.5).
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 # Known reasons of which time may mend the cause.
@@ -44,12 +48,14 @@ class Timeouts(NamedTuple):
 
 
 class Answer(NamedTuple):
-    """What a server gave. what: method and URL, for messages."""
+    """What a server gave. what: method and URL, for messages. scrubber: knows the token, which a server may
+    repeat: nothing is quoted without it."""
 
     what: str
     status: int
     headers: Mapping[str, str]
     body: bytes
+    scrubber: Scrubber
 
     @property
     def ok(self) -> bool:
@@ -61,7 +67,8 @@ class Answer(NamedTuple):
             return jsontext.parse(self.body, max_depth=jsontext.MAX_DOCUMENT_DEPTH)
         except jsontext.JSONError as error:
             raise OpsError(
-                "service_response_invalid", f"{self.what}: {self.status}, and the body is no JSON: {error}"
+                "service_response_invalid",
+                f"{self.what}: {self.status}, and the body is no JSON: {self.scrubber.scrub(str(error))}",
             ) from error
 
 
@@ -80,8 +87,10 @@ class HttpClient:
     def __init__(self, base_url: str, token: str, timeouts: Timeouts | None = None) -> None:
         self.base_url = base_url
         self.has_token = bool(token)
-        # Whether the last answer was that of an agent, and not of a v1 service.
-        self.meets_agent = False
+        # Whether an answer so far was that of an agent; a v1 service says nothing of itself.
+        self.is_agent = False
+        self._asked = False
+        self._scrubber = Scrubber([f"Bearer {token}", token] if token else ())
         self._timeouts = timeouts or Timeouts()
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ops-manager"}
         if token:
@@ -122,20 +131,35 @@ class HttpClient:
                 content=body,
                 timeout=httpx.Timeout(seconds, connect=times.connect),
             ) as response:
-                self.meets_agent = AGENT_HEADER in response.headers
+                self.is_agent = self.is_agent or AGENT_HEADER in response.headers
                 data = _read(response, what, time.monotonic() + max(times.whole, seconds))
-                return Answer(what, response.status_code, response.headers, data)
+                return Answer(what, response.status_code, response.headers, data, self._scrubber)
         except (httpx.ConnectError, httpx.ConnectTimeout, httpx.PoolTimeout) as error:
-            raise _no_answer("agent_unreachable", what, error, sent=False) from error
+            raise self._no_answer("agent_unreachable", what, error, sent=False) from error
         except httpx.TimeoutException as error:
-            raise _no_answer("deadline_exceeded", what, error, sent=True) from error
+            raise self._no_answer("deadline_exceeded", what, error, sent=True) from error
         except httpx.TransportError as error:
-            raise _no_answer("agent_unreachable", what, error, sent=True) from error
+            raise self._no_answer("agent_unreachable", what, error, sent=True) from error
         except httpx.InvalidURL as error:
             raise OpsError("invalid_request", f"{what}: {error}") from error
 
+    def ask_agent(self) -> bool | None:
+        """Whether an agent answers there, asked unless it is known; None: nobody says."""
+        if not (self.is_agent or self._asked):
+            try:
+                self._asked = self.request("GET", _HEALTH_PATH, silence=_HEALTH_SECONDS).ok
+            except (NoAnswer, OpsError):
+                return None
+        return self.is_agent or (False if self._asked else None)
+
     def close(self) -> None:
         self._client.close()
+
+    def _no_answer(self, reason: str, what: str, error: Exception, *, sent: bool) -> NoAnswer:
+        # It may quote what came instead of HTTP.
+        said = self._scrubber.scrub(str(error)) or type(error).__name__
+        # v1 shows a request without an answer as code 000 (contract D.5).
+        return NoAnswer(OpsError(reason, f"{what}: 000: {said}"), sent=sent)
 
 
 def error_of(answer: Answer, *, has_token: bool) -> OpsError:
@@ -144,9 +168,11 @@ def error_of(answer: Answer, *, has_token: bool) -> OpsError:
     Of a bridge of ours with its own reason; otherwise the message holds method, URL, code and the beginning
     of the body (contract D.5).
     """
-    error = _told_error(answer)
-    if error is not None:
-        return error
+    return _told_error(answer) or plain_error(answer, has_token=has_token)
+
+
+def plain_error(answer: Answer, *, has_token: bool) -> OpsError:
+    """The error of a service that knows no reasons: method, URL, code and the beginning of the body."""
     message = failure_text(answer)
     if answer.status == 401:
         return OpsError("token_wrong" if has_token else "token_missing", message)
@@ -155,8 +181,10 @@ def error_of(answer: Answer, *, has_token: bool) -> OpsError:
 
 def failure_text(answer: Answer) -> str:
     """Method, URL, code and the beginning of the body (contract D.5)."""
-    text = answer.body[: 4 * _EXCERPT_CHARS].decode("utf-8", "replace")[:_EXCERPT_CHARS]
-    return f"{answer.what}: {answer.status}: {text.strip() or 'no body'}"
+    scrubber = answer.scrubber
+    size = 4 * (_EXCERPT_CHARS + scrubber.longest)
+    text = scrubber.scrub(answer.body[:size], cut=len(answer.body) > size)
+    return f"{answer.what}: {answer.status}: {text[:_EXCERPT_CHARS].strip() or 'no body'}"
 
 
 def may_mend(answer: Answer, error: OpsError) -> bool:
@@ -185,7 +213,7 @@ def _told_error(answer: Answer) -> OpsError | None:
         return None
     if code not in REASONS:
         return None
-    return OpsError(code, message, retry_after=_retry_after(answer))
+    return OpsError(code, answer.scrubber.scrub(message), retry_after=_retry_after(answer))
 
 
 def _retry_after(answer: Answer) -> float | None:
@@ -209,13 +237,8 @@ def _read(response: httpx.Response, what: str, deadline: float) -> bytes:
     return bytes(data)
 
 
-def _no_answer(reason: str, what: str, error: Exception, *, sent: bool) -> NoAnswer:
-    # v1 shows a request without an answer as code 000 (contract D.5).
-    return NoAnswer(OpsError(reason, f"{what}: 000: {str(error) or type(error).__name__}"), sent=sent)
-
-
 def _tls(base_url: str) -> ssl.SSLContext:
     """Verifies against the system's authorities; for plain HTTP, one that trusts nobody costs nothing."""
     if base_url.startswith("https:"):
-        return ssl.create_default_context()
+        return tls.verifying()
     return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)

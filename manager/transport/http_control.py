@@ -1,26 +1,35 @@
-"""Control through POST /ops/control (contract D.3, E.2): one try of one request, and what its answer says."""
+"""Control through POST /ops/control (contract D.3, E.2): one try of one request, and what its answer says.
+
+An agent refuses with a reason, and executes a key once; a v1 service does neither. Which of them answers is
+told by a header of each answer; where there is none, GET /healthz is asked.
+"""
 
 from collections.abc import Callable
 from typing import NamedTuple
 
+from manager.transport import delivery
 from manager.transport.base import Controlled, control_command
-from manager.transport.delivery import Unanswered
-from manager.transport.http_client import Answer, HttpClient, NoAnswer, error_of
+from manager.transport.delivery import MAYBE_AFTER, Failed, Unanswered
+from manager.transport.http_client import (
+    RETRIED_STATUSES,
+    Answer,
+    HttpClient,
+    NoAnswer,
+    error_of,
+    plain_error,
+)
 from spritemesh import jsontext
 from spritemesh.bridge.told import told_by_answer
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
+from spritemesh.secrets import Scrubber
 from spritemesh.values import drop, get, nz
 from superloop.ops.v1 import envelope_pb2 as pb
 
 _PATH = "/ops/control"
 # A service confirms so long, whatever the caller wants (contract D.3).
 _CONFIRMATION_SECONDS = 30.0
-# How long a request may take beside its confirmation: an agent's runtime command has 60 s.
-_COMMAND_SECONDS = 75.0
-# Failures of an agent that may have come after the command was run.
-_MAYBE_AFTER = frozenset({"agent_fault", "audit_unavailable", "internal_error"})
 # What stands for "try again" where only a status is known, so that delivery knows it.
 _REASON_OF_STATUS = {
     408: "deadline_exceeded",
@@ -52,7 +61,7 @@ def check_target(
     if not any(wanted):
         return
     found = target_of(snapshot(request.loop_id, trace_id=request.trace_id or None))
-    if client.meets_agent:
+    if client.is_agent:
         return
     for what, expected, seen in zip(("run", "pending approval"), wanted, found, strict=True):
         if expected and expected != seen:
@@ -91,48 +100,82 @@ class ControlPost:
 
     def __init__(self, client: HttpClient) -> None:
         self._client = client
+        # What was seen of a try that was sent and not answered.
+        self._lost: OpsError | None = None
 
     def send(self, request: ControlRequest) -> Controlled:
-        """One try. Raises Unanswered when it may have arrived; OpsError when it was refused or never sent."""
-        seconds = _COMMAND_SECONDS + (0 if request.confirmation.skip else _CONFIRMATION_SECONDS)
+        """One try. Raises Unanswered when it may have arrived; Failed for the error of a v1 service; OpsError
+        when it was refused or never sent."""
+        if self._lost is not None and not self._client.ask_agent():
+            raise self._unanswered(self._lost)
+        seconds = delivery.COMMAND_SECONDS + (0 if request.confirmation.skip else _CONFIRMATION_SECONDS)
         try:
             answer = self._client.request(
                 "POST", _PATH, body=body_of(request), trace_id=request.trace_id or None, silence=seconds
             )
         except NoAnswer as lost:
-            if lost.sent:
-                raise Unanswered(lost.error) from lost
-            raise lost.error from lost
+            if not lost.sent:
+                raise lost.error from lost
+            self._lost = lost.error
+            raise self._unanswered(lost.error) from lost
         except OpsError as error:
-            raise Unanswered(error) from error  # it answered more than is read
+            raise Unanswered(error, again=False) from error  # it answered more than is read
         document = _control_answer(answer)
         if document is None:
-            raise self._error(answer)
-        text = jsontext.encode(document).decode()
-        return Controlled(told_by_answer(document, control_command(self._client.base_url), text))
+            raise self._failure(answer)
+        text = jsontext.encode(_scrubbed(document, answer.scrubber)).decode()
+        told = told_by_answer(document, control_command(self._client.base_url), text)
+        return Controlled(told._replace(confirm=_scrubbed(told.confirm, answer.scrubber)))
 
-    def _error(self, answer: Answer) -> Unanswered | OpsError:
+    def _unanswered(self, error: OpsError) -> Unanswered:
+        """A request that was sent: only an agent may get it again. Who cannot be asked yet is asked later."""
+        return Unanswered(error, again=None if self._client.ask_agent() is not False else False)
+
+    def _failure(self, answer: Answer) -> Unanswered | Failed | OpsError:
         """What to raise for an answer that tells of no outcome."""
         if answer.ok:
-            return Unanswered(
-                OpsError("service_response_invalid", f"{answer.what}: {answer.status} without an outcome")
-            )
-        error = error_of(answer, has_token=self._client.has_token)
+            # It seems to have been run, so it has not failed as v1's client fails (contract L6).
+            error = OpsError("service_response_invalid", f"{answer.what}: {answer.status} without an outcome")
+            return Unanswered(error, again=False)
+        # Whoever stands between may have let the request through before it failed.
+        by_gateway = answer.status >= 500 or answer.status == 408
+        has_token = self._client.has_token
+        if not (self._client.ask_agent() if by_gateway else self._client.is_agent):
+            error = plain_error(answer, has_token=has_token)
+            again = answer.status in RETRIED_STATUSES
+            # Its 409 means that the command ran (contract D.3).
+            return Unanswered(error, again=again) if answer.status == 409 else Failed(error, again=again)
+        error = error_of(answer, has_token=has_token)
         if error.reason != "service_http_error":
-            return Unanswered(error) if error.reason in _MAYBE_AFTER else error
+            return Unanswered(error) if error.reason in MAYBE_AFTER else error
         reason = _REASON_OF_STATUS.get(answer.status, error.reason)
         error = OpsError(reason, error.message, retry_after=error.retry_after)
-        # Whoever stands between may have let the request through before it failed.
-        return Unanswered(error) if answer.status >= 500 or answer.status == 408 else error
+        return Unanswered(error) if by_gateway else error
 
 
 def _control_answer(answer: Answer) -> JSON:
-    """The document of an outcome, whatever its status says (contract D.3, L16); None when it is none."""
-    if answer.status not in {200, 409, 500}:
+    """The document of an outcome (contract E.2, L16); None when it is none.
+
+    A success holds an object, whatever its members; 409 and 500 hold one that tells of an outcome.
+    """
+    if not answer.ok and answer.status not in {409, 500}:
         return None
     try:
         document = answer.document()
     except OpsError:
         return None
+    if answer.ok:
+        return document if isinstance(document, dict) else None
     tells = isinstance(get(document, "ok"), bool) and not isinstance(get(document, "error"), dict)
     return document if tells and (get(document, "exitCode") is not None or get(document, "ok")) else None
+
+
+def _scrubbed(value: JSON, scrubber: Scrubber) -> JSON:
+    """A document without the token in its texts: it is written down."""
+    if isinstance(value, str):
+        return scrubber.scrub(value)
+    if isinstance(value, list):
+        return [_scrubbed(element, scrubber) for element in value]
+    if isinstance(value, dict):
+        return {name: _scrubbed(member, scrubber) for name, member in value.items()}
+    return value

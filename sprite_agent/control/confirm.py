@@ -12,6 +12,8 @@ from spritemesh.errors import OpsError
 from spritemesh.times import format_utc
 from superloop.ops.v1 import control_pb2 as pb
 
+# Each look reads the loop's files.
+_LEAST_INTERVAL_SECONDS = 0.05
 # A runtime that writes without pause is looked at this often.
 _LEAST_PAUSE_SECONDS = 0.02
 
@@ -36,11 +38,11 @@ def confirm(
 ) -> tuple[pb.ControlConfirmation, Observation | None]:
     """Look until the predicate holds or the time is up, at least once; also what was seen last.
 
-    A look that fails with OpsError counts, and tells nothing. interval_seconds: 0 means 1. clock: epoch
-    seconds, for `observed_at`.
+    A look that fails with OpsError counts, and tells nothing. interval_seconds: 0 means 1; at least 0.05.
+    clock: epoch seconds, for `observed_at`.
     """
     deadline = time.monotonic() + timeout_seconds
-    interval = interval_seconds or 1.0
+    interval = max(interval_seconds or 1.0, _LEAST_INTERVAL_SECONDS)
     attempts = 0
     seen: Observation | None = None
     while True:

@@ -19,6 +19,7 @@ from sprite_agent.control.ledger import (
     baseline_text,
     request_text,
 )
+from sprite_agent.control.mark import process_mark
 from sprite_agent.control.observation import Observation, find_effect, observe
 from sprite_agent.control.process import NEVER_RAN, Ran, run
 from sprite_agent.control.record import Caller, caller_text, read_caller, record_outcome
@@ -117,8 +118,11 @@ class Executor:
             words,
             environment=child_environment(environment, request.trace_id),
             timeout=self._runtime_timeout,
+            started=lambda pid: self._note_process(request, pid),
         )
         _take(outcome, ran)
+        if outcome.reason == "control_failed_command" and _found_nothing_pending(request, before):
+            outcome.reason = "nothing_pending"
         if outcome.status == pb.CONTROL_STATUS_EXECUTED_UNCONFIRMED and not request.confirmation.skip:
             outcome.status = pb.CONTROL_STATUS_AMBIGUOUS
             with suppress(OpsError):  # the row stays STARTED: nobody runs it again, either
@@ -132,6 +136,11 @@ class Executor:
         with suppress(OpsError):  # then it is seen later that the audit is whole
             self._close(outcome)
 
+    def _note_process(self, request: ControlRequest, pid: int) -> None:
+        # Without the note, whoever comes after a crash would take the command for ended.
+        with suppress(OpsError):
+            self._ledger.note_process(request.idempotency_key, process_mark(pid))
+
     def settle(self, entry: Entry) -> None:
         """Finish what another process left, without running anything. Raises OpsError."""
         request, caller, outcome = entry.read_request(), read_caller(entry.caller), entry.read_outcome()
@@ -140,7 +149,9 @@ class Executor:
             outcome = untaken
             self._ledger.update(outcome, FINISHED)
         elif entry.state != FINISHED:
-            if entry.state == CONFIRMING:
+            if entry.state == STARTED:
+                outcome.reason = "control_interrupted"
+            else:
                 reader = self._repository.loop(request.loop_id)
                 self._confirm(request, outcome, reader, entry.read_baseline(), 0.0)
             outcome.finished_at.FromNanoseconds(round(self._clock() * 1e9))
@@ -203,7 +214,7 @@ def _look(reader: LoopReader) -> Observation | OpsError:
 
 
 def _begun(request: ControlRequest, command: str, started_at: float) -> pb.ControlOutcome:
-    """What is known before the command runs; also what a crash leaves."""
+    """What is known before the command has ended; also what a crash leaves."""
     outcome = pb.ControlOutcome(
         loop_id=request.loop_id,
         intent=intent_value(request.intent),
@@ -212,7 +223,6 @@ def _begun(request: ControlRequest, command: str, started_at: float) -> pb.Contr
         note=request.note,
         idempotency_key=request.idempotency_key,
         status=pb.CONTROL_STATUS_AMBIGUOUS,
-        reason="control_interrupted",
         command=command,
     )
     outcome.started_at.FromNanoseconds(round(started_at * 1e9))
@@ -241,6 +251,11 @@ def _take(outcome: pb.ControlOutcome, ran: Ran) -> None:
         outcome.reason = ran.reason or "control_failed_command"
     else:
         outcome.status = pb.CONTROL_STATUS_EXECUTED_UNCONFIRMED
+
+
+def _found_nothing_pending(request: ControlRequest, before: Observation | None) -> bool:
+    """Whether a decision was asked for where there was none to make, as far as is known."""
+    return request.intent != "cancel" and before is not None and not before.pending_approval_id
 
 
 def _cut(outcome: pb.ControlOutcome) -> str:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from google.protobuf.message import DecodeError
 
+from sprite_agent.control.mark import is_alive
 from sprite_agent.control.observation import Observation
 from spritemesh import jsontext
 from spritemesh.control import Confirmation, ControlRequest
@@ -38,7 +39,7 @@ _opening = threading.Lock()
 # Columns in the order of Entry; `SELECT *` keeps it, since nobody adds one without a new _SCHEMA.
 _FIND = "SELECT * FROM invocations WHERE key = ?"
 _UNSETTLED = "SELECT * FROM invocations WHERE state < 3 OR audited = 0"
-_INSERT = "INSERT INTO invocations VALUES (?,?,?,?,?,?,?,?,?,?,?)"
+_INSERT = "INSERT INTO invocations VALUES (?,?,?,?,?,?,?,?,?,?,?,?)"
 _UPDATE = "UPDATE invocations SET state = ?, outcome = ?, finished_at = ? WHERE key = ?"
 _FORGET_OLD = "DELETE FROM invocations WHERE state = 3 AND audited = 1 AND finished_at < ?"
 _FORGET_MANY = (
@@ -49,7 +50,7 @@ _CREATE = """
 CREATE TABLE IF NOT EXISTS invocations (
     key TEXT PRIMARY KEY, fingerprint TEXT NOT NULL, loop_id TEXT NOT NULL, request TEXT NOT NULL,
     caller TEXT NOT NULL, baseline TEXT NOT NULL, state INTEGER NOT NULL, outcome BLOB NOT NULL,
-    audited INTEGER NOT NULL, started_at REAL NOT NULL, finished_at REAL NOT NULL
+    audited INTEGER NOT NULL, started_at REAL NOT NULL, finished_at REAL NOT NULL, process TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS unsettled ON invocations (state, audited) WHERE state < 3 OR audited = 0;
 CREATE INDEX IF NOT EXISTS by_age ON invocations (finished_at);
@@ -58,7 +59,7 @@ CREATE INDEX IF NOT EXISTS by_age ON invocations (finished_at);
 
 class Entry(NamedTuple):
     """One row. request, caller, baseline: JSON text. outcome: serialized ControlOutcome. Times: epoch
-    seconds; finished_at 0 while it is not."""
+    seconds; finished_at 0 while it is not. process: of the command, as process_mark tells it; "" before."""
 
     key: str
     fingerprint: str
@@ -71,11 +72,17 @@ class Entry(NamedTuple):
     audited: bool
     started_at: float
     finished_at: float
+    process: str = ""
 
     @property
     def is_settled(self) -> bool:
         """Whether nothing is left to do for it."""
         return self.state == FINISHED and self.audited
+
+    @property
+    def is_running(self) -> bool:
+        """Whether its command runs on, though whoever started it may be gone."""
+        return self.state == STARTED and is_alive(self.process)
 
     def read_request(self) -> ControlRequest:
         """The request that was recorded. Raises OpsError `ledger_corrupt`, as those below."""
@@ -164,14 +171,13 @@ class Ledger:
                 _UPDATE, (state, outcome.SerializeToString(), finished_at, outcome.idempotency_key)
             )
 
+    def note_process(self, key: str, mark: str) -> None:
+        """Note which process the command is. Not synced: what loses this note ends that process, too."""
+        self._note("UPDATE invocations SET process = ? WHERE key = ?", mark, key)
+
     def mark_audited(self, key: str) -> None:
         """Note that the audit rows are written. Not synced: who misses this note looks at the rows."""
-        with self._writing() as connection:
-            connection.execute("PRAGMA synchronous=NORMAL")
-            try:
-                connection.execute("UPDATE invocations SET audited = 1 WHERE key = ?", (key,))
-            finally:
-                connection.execute("PRAGMA synchronous=FULL")
+        self._note("UPDATE invocations SET audited = 1 WHERE key = ?", key)
 
     def release(self, key: str) -> None:
         """Forget a key whose command provably never ran."""
@@ -182,6 +188,15 @@ class Ledger:
         """Release the file."""
         with self._lock:
             self._drop()
+
+    def _note(self, statement: str, *values: str) -> None:
+        """Change a row in what other processes see, and leave it to the system when that is on disk."""
+        with self._writing() as connection:
+            connection.execute("PRAGMA synchronous=NORMAL")
+            try:
+                connection.execute(statement, values)
+            finally:
+                connection.execute("PRAGMA synchronous=FULL")
 
     @contextmanager
     def _reading(self) -> Iterator[sqlite3.Connection | None]:

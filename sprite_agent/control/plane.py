@@ -14,6 +14,7 @@ from sprite_agent.control.execution import Executor
 from sprite_agent.control.ledger import CONFIRMING, FINISHED, STARTED, Entry, Ledger, key_conflict
 from sprite_agent.control.lock import forget_left_keys, key_lock, loop_lock
 from sprite_agent.control.record import Caller, record_outcome, record_refusal
+from sprite_agent.control.refusals import append_refusal
 from sprite_agent.control.target import check_exists
 from sprite_agent.runtime.layout import agent_directory, ops_directory
 from sprite_agent.runtime.repository import Repository
@@ -76,10 +77,14 @@ class ControlPlane:
         """Execute a request, or give what was recorded for its key.
 
         Raises OpsError when it is refused; nothing was run then, unless the message of `audit_unavailable`
-        says so. A refusal of a well-formed request for an existing loop is put on record, too.
+        says so. A refusal is put on record, too: with the loop, or in refusals.jsonl where there is none.
         """
         caller = caller or Caller()
-        check_request(request)
+        try:
+            check_request(request)
+        except OpsError as error:
+            self.note_refusal(request, caller, error)
+            raise
         request = request._replace(trace_id=request.trace_id or new_trace_id())
         started_at = self._clock()
         try:
@@ -95,6 +100,10 @@ class ControlPlane:
             if caller.audit_refusals and error.reason != "audit_unavailable":
                 record_refusal(self._repo, request, caller, told, started_at, self._clock())
             raise told from error
+
+    def note_refusal(self, request: ControlRequest, caller: Caller, error: OpsError) -> None:
+        """Put on record what was refused before it came here, or is no well-formed request."""
+        append_refusal(self._repo, request, caller.edge, error, self._clock())
 
     def invocation(self, key: str) -> pb.GetInvocationResponse:
         """What became of a key. Raises OpsError `invocation_not_found`, or of a key or ledger at fault."""
@@ -115,11 +124,18 @@ class ControlPlane:
         for entry in self._ledger.unsettled():
             with loop_lock(self._locks, entry.loop_id) as held:
                 now = self._ledger.find(entry.key) if held else None
-                if now is not None and not now.is_settled:
+                if now is not None and not now.is_settled and not now.is_running:
                     with suppress(OpsError):
                         self._executor.settle(now)
                         settled += 1
         return settled
+
+    def has_left(self) -> bool:
+        """Whether commands still run, of which some may be of the dead: `settle` cannot finish those yet.
+
+        Raises OpsError of the ledger.
+        """
+        return any(entry.is_running for entry in self._ledger.unsettled())
 
     def stop(self) -> None:
         """End running confirmations now, and refuse new requests."""
@@ -143,19 +159,21 @@ class ControlPlane:
                 check_exists(self._repo, request.loop_id)
             with key_lock(self._locks, request.idempotency_key) as held:
                 if held:
-                    return self._answer_alone(request, caller, started_at)
+                    return self._answer_alone(request, caller, started_at, give_up_at)
             # The same request is under way. What becomes of it decides about this one, too.
             if time.monotonic() >= give_up_at:
                 raise _in_progress(request.loop_id)
             time.sleep(_POLL_SECONDS)
 
-    def _answer_alone(self, request: ControlRequest, caller: Caller, started_at: float) -> pb.ControlOutcome:
+    def _answer_alone(
+        self, request: ControlRequest, caller: Caller, started_at: float, join_until: float
+    ) -> pb.ControlOutcome:
         """As _answer; the lock of the key is held, so that nobody else executes this request."""
         give_up_at = time.monotonic() + _LOOP_PATIENCE_SECONDS
         while True:
             with loop_lock(self._locks, request.loop_id) as held:
-                if held:
-                    self._settle_loop(request.loop_id)
+                running = self._settle_loop(request.loop_id) if held else None
+                if held and running is None:
                     entry = self._recorded(request)
                     if entry is None:
                         return self._executor.execute(request, caller, started_at)
@@ -163,8 +181,11 @@ class ControlPlane:
             entry = self._recorded(request)
             if entry is not None and entry.is_settled:
                 return self._replay(entry, request, caller, started_at)
+            if running is not None and running.key == request.idempotency_key:
+                # Its own command, left by an agent that died, is waited for as if that lived.
+                give_up_at = join_until
             if time.monotonic() >= give_up_at:
-                raise _in_progress(request.loop_id)
+                raise _in_progress(request.loop_id, running)
             time.sleep(_POLL_SECONDS)
 
     def _recorded(self, request: ControlRequest) -> Entry | None:
@@ -174,14 +195,20 @@ class ControlPlane:
             raise key_conflict(request.idempotency_key)
         return entry
 
-    def _settle_loop(self, loop_id: str) -> None:
-        """Finish what was left of a loop, whose lock is held: nobody works on it."""
+    def _settle_loop(self, loop_id: str) -> Entry | None:
+        """Finish what was left of a loop, whose lock is held: nobody works on it.
+
+        What runs on, whoever started it being dead, is returned instead: the lock did not outlive him.
+        """
         for entry in self._ledger.unsettled():
             if entry.loop_id == loop_id:
+                if entry.is_running:
+                    return entry
                 try:
                     self._executor.settle(entry)
                 except OpsError as error:
                     raise _ran_nothing(error) from error
+        return None
 
     def _replay(
         self, entry: Entry, request: ControlRequest, caller: Caller, started_at: float
@@ -201,9 +228,11 @@ def _ran_nothing(error: OpsError) -> OpsError:
     return OpsError(error.reason, error.message + _RAN_NOTHING, field=error.field)
 
 
-def _in_progress(loop_id: str) -> OpsError:
+def _in_progress(loop_id: str, running: Entry | None = None) -> OpsError:
+    """running: what has not ended, if its command is an orphan; an operator may want to end it."""
+    process = f" (process {running.process.partition(' ')[0]})" if running is not None else ""
     return OpsError(
         "control_in_progress",
-        f"a control operation on loop {printable(loop_id)} has not ended" + _RAN_NOTHING,
+        f"a control operation on loop {printable(loop_id)} has not ended{process}" + _RAN_NOTHING,
         retry_after=_RETRY_SECONDS,
     )

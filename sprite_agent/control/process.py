@@ -6,7 +6,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
@@ -40,13 +40,19 @@ class Ran(NamedTuple):
     seconds: float
 
 
-def run(words: list[str], *, environment: Mapping[str, str], timeout: float) -> Ran:
-    """Run a command; what goes wrong is told by what is returned.
+def run(
+    words: list[str],
+    *,
+    environment: Mapping[str, str],
+    timeout: float,
+    started: Callable[[int], None] = lambda _pid: None,
+) -> Ran:
+    """Run a command; what goes wrong is told by what is returned. `started` is told its process id.
 
     It reads nothing. Its output is read as it comes, and the end of it kept. After `timeout` seconds its
     group gets SIGTERM, then SIGKILL.
     """
-    started = time.monotonic()
+    began = time.monotonic()
     try:
         # A program without a slash in its name is looked for on PATH.
         process = subprocess.Popen(
@@ -61,7 +67,8 @@ def run(words: list[str], *, environment: Mapping[str, str], timeout: float) -> 
         return _not_run(words[0], environment, error)
     tail = Tail()
     try:
-        timed_out = _follow(process, tail, started + timeout)
+        started(process.pid)
+        timed_out = _follow(process, tail, began + timeout)
     except BaseException:
         # Nobody waits for it any more, so it shall not go on unseen.
         _signal_group(process.pid, signal.SIGTERM)
@@ -73,7 +80,7 @@ def run(words: list[str], *, environment: Mapping[str, str], timeout: float) -> 
             # We were interrupted, or it hangs in the kernel whatever signals it gets: nobody waits for it.
             process.returncode = -signal.SIGKILL
     code = process.returncode
-    seconds = time.monotonic() - started
+    seconds = time.monotonic() - began
     text, truncated = tail.kept()
     reason = ""
     if timed_out:

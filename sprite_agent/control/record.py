@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sprite_agent.control.refusals import append_refusal
 from sprite_agent.control.steps import RanStep, outcome_steps
 from sprite_agent.control.target import check_exists
 from sprite_agent.runtime.layout import ops_directory
@@ -21,6 +22,7 @@ class Caller(NamedTuple):
 
     shown_key: a key to show instead of the request's (HTTP shows a generated one, contract D.3).
     audit_replays: write rows for a replay, too, as a command line does and an agent does not.
+    edge: where the request came in, of grpc, http and local; for rows of refusals.jsonl.
     """
 
     transport: str = "local"
@@ -29,6 +31,7 @@ class Caller(NamedTuple):
     shown_key: str = ""
     audit_replays: bool = False
     audit_refusals: bool = True
+    edge: str = "local"
 
 
 def caller_text(caller: Caller) -> str:
@@ -76,13 +79,18 @@ def record_refusal(
     started_at: float,
     finished_at: float,
 ) -> None:
-    """Put a refusal on record, as far as that can be done; nothing ran that must not be forgotten.
+    """Put the refusal of a well-formed request on record, as far as that can be done; nothing ran that must
+    not be forgotten.
 
-    A loop that does not exist gets no records.
+    A loop that does not exist gets no files for it.
     """
+    try:
+        check_exists(repo, request.loop_id)
+    except OpsError:
+        append_refusal(repo, request, caller.edge, error, finished_at)
+        return
     facts = _facts(request, caller, started_at, finished_at)
     with suppress(OpsError):
-        check_exists(repo, request.loop_id)
         files = audit.audit_files(ops_directory(repo, request.loop_id))
         audit.record(files, told_by_refusal(error.reason, ""), facts)
         traceindex.append(

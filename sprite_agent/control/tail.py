@@ -28,9 +28,9 @@ class Tail:
             self._cut = True
 
     def kept(self) -> Kept:
-        """What is kept of it. Bytes that are no UTF-8 become U+FFFD; all other characters stay, NUL too."""
+        """What is kept of it. NUL is left out, as bash does; bytes that are no UTF-8 become U+FFFD."""
         cut = self._cut or len(self._data) > TAIL_BYTES
-        lines = self._data[-TAIL_BYTES:].decode("utf-8", "replace").split("\n")
+        lines = self._data[-TAIL_BYTES:].replace(b"\0", b"").decode("utf-8", "replace").split("\n")
         if not lines[-1]:
             lines.pop()
         text = "\n".join(line.removesuffix("\r") for line in lines[-TAIL_LINES:]).rstrip("\n")

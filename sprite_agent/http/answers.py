@@ -47,7 +47,9 @@ _OF_REASON: dict[str, Status] = {
     "body_too_large": Status(413, "invalid_request"),
     "body_timeout": Status(408, "invalid_request"),
     "agent_draining": _CLOSED,
-    "audit_unavailable": _CLOSED,
+    # A command may have run, and v1's client repeats 500 and 503, with a new key each time.
+    "audit_unavailable": Status(507),
+    "foreign_origin": Status(403),
     "ledger_unavailable": _CLOSED,
     "ledger_corrupt": _CLOSED,
 }

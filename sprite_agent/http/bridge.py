@@ -17,6 +17,7 @@ from sprite_agent.gate import DRAIN_RETRY_SECONDS
 from sprite_agent.http.answers import CONTENT_TYPE, error_answer, json_answer
 from sprite_agent.http.calls import Call
 from sprite_agent.http.control import ControlRoute
+from sprite_agent.http.entry import head_refusal, origin_refusal
 from sprite_agent.http.events import EventDocument, SpooledAnswer
 from sprite_agent.runtime.loop import LoopReader
 from sprite_agent.runtime.repository import Repository
@@ -64,7 +65,13 @@ class Bridge:
         """Answer one request. A client that goes away ends nothing that was begun for it."""
         call = Call(Request(scope, receive))
         try:
-            refusal = self._tokens.refusal(call.headers) or self._draining()
+            refusal = head_refusal(call)
+            if refusal is not None:
+                answer = error_answer(refusal)
+                answer.headers["connection"] = "close"  # where its next request begins is not sure
+                await self._send(call, answer, scope, receive, send)
+                return
+            refusal = self._refusal(call)
             if refusal is not None:
                 await self._send(call, error_answer(refusal), scope, receive, send)
                 return
@@ -100,6 +107,7 @@ class Bridge:
 
     @staticmethod
     async def _send(call: Call, answer: Response, scope: Scope, receive: Receive, send: Send) -> None:
+        answer.headers[AGENT_HEADER] = __version__
         if not await call.discard_rest():
             answer.headers["connection"] = "close"
         try:
@@ -108,10 +116,12 @@ class Bridge:
             _log.exception("agent_fault while %s was answered", printable(call.path))
             raise  # the connection is closed, so that half an answer is not taken for a whole one
 
-    def _draining(self) -> OpsError | None:
-        if not self._drain.started:
-            return None
-        return OpsError("agent_draining", "the agent is shutting down", retry_after=DRAIN_RETRY_SECONDS)
+    def _refusal(self, call: Call) -> OpsError | None:
+        """Why a call is not let in."""
+        refusal = origin_refusal(call) if self._tokens.is_open else self._tokens.refusal(call.headers)
+        if refusal is None and self._drain.started:
+            return OpsError("agent_draining", "the agent is shutting down", retry_after=DRAIN_RETRY_SECONDS)
+        return refusal
 
     # --- routes -------------------------------------------------------------------------------------
 
@@ -124,8 +134,7 @@ class Bridge:
         def read() -> bytes:
             return jsontext.encode_ascii(snapshot_to_json(reader.snapshot(trace_id=trace_id)))
 
-        headers = {"content-type": CONTENT_TYPE, AGENT_HEADER: __version__}
-        return Response(await self._run(read), headers=headers)
+        return Response(await self._run(read), headers={"content-type": CONTENT_TYPE})
 
     async def _events(self, call: Call) -> Response:
         reader = self._reader(call)

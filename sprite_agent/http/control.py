@@ -8,6 +8,7 @@ import time
 from starlette.responses import Response
 
 from sprite_agent.control import Caller
+from sprite_agent.control.process import NEVER_RAN
 from sprite_agent.desk import ControlDesk
 from sprite_agent.http.answers import json_answer
 from sprite_agent.http.calls import Call
@@ -15,7 +16,7 @@ from sprite_agent.http.events import Run
 from sprite_agent.http.replays import Answer, AnswerFiles, agrees, replay
 from spritemesh import jsontext
 from spritemesh.bridge.control import answer_document, facts_of_outcome, intent_row
-from spritemesh.bridge.told import told_by_outcome
+from spritemesh.bridge.told import AMBIGUOUS, told_by_outcome
 from spritemesh.control import Confirmation, ControlRequest, check_request, new_key
 from spritemesh.errors import OpsError, kind_of
 from spritemesh.ids import new_trace_id
@@ -26,10 +27,11 @@ from superloop.ops.v1 import control_pb2 as pb
 
 _log = logging.getLogger("sprite_agent")
 _HTTP_STATUS = {0: 200, 2: 409}
-# Outcomes whose key the ledger releases: nothing ran (contract L15).
-_RELEASED = frozenset({"runtime_not_found", "runtime_not_executable"})
-# v1 tells these by the status, and says no more.
-_PLAIN = frozenset({"", "control_ambiguous", "control_failed_command", "runtime_output_truncated"})
+_CALLER = Caller(edge="http")
+# Of these the status `ambiguous` says all that is known.
+_PLAIN = frozenset({"", "control_ambiguous", "runtime_output_truncated"})
+# Of a body that cannot be read.
+_NOTHING_ASKED = ControlRequest("", "", "")
 
 
 class ControlRoute:
@@ -44,17 +46,26 @@ class ControlRoute:
 
     async def answer(self, call: Call) -> Response:
         """Execute, join or replay. Raises OpsError for what is refused."""
-        request, is_keyed = read_request(await call.body(), call)
-        shown_key = new_key(request.intent, time.time())
-        if not is_keyed:
-            request = request._replace(idempotency_key=shown_key)
-        elif (known := await self._known_to_file_only(request)) is not None:
+        data = await call.body()
+        request = _NOTHING_ASKED
+        try:
+            request = read_request(data, call)
+            is_keyed = bool(request.idempotency_key)
+            shown_key = new_key(request.intent, time.time())
+            if not is_keyed:
+                request = request._replace(idempotency_key=shown_key)
+            check_request(request)
+            known = await self._known_to_file_only(request) if is_keyed else None
+        except OpsError as error:
+            await self._desk.note_refusal(request, _CALLER, error)
+            raise
+        if known is not None:
             return json_answer(replay(known, request.trace_id))
-        outcome = await self._desk.execute(request, Caller(shown_key=shown_key))
+        outcome = await self._desk.execute(request, _CALLER._replace(shown_key=shown_key))
         if outcome.replayed:
             return json_answer(await self._again(outcome, request))
         document = _document(outcome, request.confirmation, shown_key)
-        if is_keyed and outcome.reason not in _RELEASED:
+        if is_keyed and outcome.reason not in NEVER_RAN:
             await self._store(request, document)
         return json_answer(document, _HTTP_STATUS.get(document["exitCode"], 500))
 
@@ -105,31 +116,28 @@ class ControlRoute:
             _log.warning("service-idempotency.json was not written: %s", error)
 
 
-def read_request(data: bytes, call: Call) -> tuple[ControlRequest, bool]:
-    """The checked request of a body, and whether it names an idempotency key; without one it holds "".
+def read_request(data: bytes, call: Call) -> ControlRequest:
+    """The request of a body, not yet checked; without an idempotency key it holds "".
 
-    Raises OpsError `invalid_json`, and those of check_request.
+    Raises OpsError `invalid_json`, `invalid_request` or `invalid_trace_id`.
     """
     members = _members(data)
     loop_id = _text(members, "loopId")
     if not loop_id:
         raise OpsError("invalid_request", "loopId is required", field="loopId")
-    key = _text(members, "idempotencyKey") or call.header("x-idempotency-key")
-    request = ControlRequest(
+    return ControlRequest(
         loop_id=loop_id,
         intent=_text(members, "intent"),
-        idempotency_key=key,
+        idempotency_key=_text(members, "idempotencyKey") or call.header("x-idempotency-key"),
         requested_by=_text(members, "by") or os.environ.get("USER") or "ops-service",
         note=_text(members, "note"),
         trace_id=_text(members, "traceId") or call.trace_id() or new_trace_id(),
         confirmation=Confirmation(skip=bool(members.get("noConfirm"))),
         expected_run_id=_text(members, "expectedRunId"),
         expected_approval_id=_text(members, "expectedApprovalId"),
-        even_if_nothing_pending=True,  # v1 lets the runtime decide
+        # v1 lets the runtime decide.
+        even_if_nothing_pending=not members.get("requirePending"),
     )
-    # A key is made for a request that has none: any that is allowed will do here.
-    check_request(request if key else request._replace(idempotency_key="none"))
-    return request, bool(key)
 
 
 def _members(data: bytes) -> dict[str, JSON]:
@@ -143,9 +151,12 @@ def _members(data: bytes) -> dict[str, JSON]:
 
 
 def _text(members: dict[str, JSON], name: str) -> str:
-    """A member as a trimmed string; "" for one that is absent or empty. Raises `invalid_request`."""
+    """A member as a trimmed string, in v1's way: "" for one that is absent or counts as false; true becomes
+    "True". Raises `invalid_request`."""
     value = members.get(name) or ""
-    if isinstance(value, int | float) and value is not True:
+    if value is True:
+        value = str(value)
+    elif isinstance(value, int | float):
         value = number_text(value)
     if not isinstance(value, str):
         raise OpsError("invalid_request", f"{name} must be a string, not {kind_of(value)}", field=name)
@@ -156,5 +167,7 @@ def _document(outcome: pb.ControlOutcome, confirmation: Confirmation, key: str) 
     """The answer for an outcome. key: shown in its row."""
     told = told_by_outcome(outcome)
     facts = facts_of_outcome(outcome, confirmation)._replace(idempotency_key=key)
-    stderr = "" if outcome.reason in _PLAIN else f"{outcome.reason}: {REASONS[outcome.reason].meaning}"
+    # A command that failed tells the rest by its output, as with v1.
+    says_more = told.status == AMBIGUOUS and outcome.reason not in _PLAIN
+    stderr = f"{outcome.reason}: {REASONS[outcome.reason].meaning}" if says_more else ""
     return answer_document(intent_row(told, facts), told, stderr=stderr)

@@ -12,13 +12,13 @@ import uvicorn
 from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
 from sprite_agent.http.answers import CONTENT_TYPE
+from sprite_agent.http.entry import MAX_HEAD_BYTES
 from sprite_agent.security import Address
-from spritemesh import jsontext
+from spritemesh import __version__, jsontext
 from spritemesh.errors import OpsError
+from spritemesh.names import AGENT_HEADER
 
 MAX_CONNECTIONS = 512
-# Of request line and headers.
-MAX_HEAD_BYTES = 32 * 1024
 # A connection may wait this long for its next request, and a head may take this long to arrive.
 KEEP_ALIVE_SECONDS = 75
 _HEAD_SECONDS = 10.0
@@ -68,16 +68,24 @@ class Listener(uvicorn.Server):
         await self._accepting.wait()
 
     async def stop(self) -> None:
-        """Take no more connections; requests under way have a second. A second call changes nothing."""
+        """Take no more connections; requests under way have a second, and then no answer. A second call
+        changes nothing."""
         self.should_exit = True
         self._ending.set()
+        # Just before uvicorn ends them itself and answers 500: what a control request came to is not known,
+        # and is learnt from the next agent by its key.
+        cut = asyncio.get_running_loop().call_later(_LAST_SECONDS, self._cut_off)
         if self._serving is not None:
             await self._serving
-        for connection in list(self.server_state.connections):
-            connection.transport.abort()
+        cut.cancel()
+        self._cut_off()
         if self.server_state.tasks:  # cancelled by now, but what they hold is theirs to give back
             await asyncio.wait(self.server_state.tasks, timeout=_LAST_SECONDS)
         self._socket.close()
+
+    def _cut_off(self) -> None:
+        for connection in list(self.server_state.connections):
+            connection.transport.abort()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -154,6 +162,7 @@ class Connection(H11Protocol):
             ("content-type", CONTENT_TYPE),
             ("content-length", str(len(body))),
             ("connection", "close"),
+            (AGENT_HEADER, __version__),
         ]
         for event in (
             h11.Response(status_code=status, headers=headers),

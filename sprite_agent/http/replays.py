@@ -13,19 +13,17 @@ from contextlib import contextmanager
 
 from sprite_agent.runtime.layout import agent_directory, ops_directory
 from spritemesh import files, jsontext
-from spritemesh.bridge.told import FAILED
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 from spritemesh.times import parse_rfc3339
 from spritemesh.values import get
 
-_MAX_ANSWERS = 500
-_MAX_BYTES = 4 * 1024 * 1024
+# Each keyed request writes all of it anew.
+_MAX_ANSWERS = 200
+_MAX_BYTES = 512 * 1024
 # As long as the ledger keeps a key.
 _MAX_AGE_SECONDS = 7 * 86_400
-# Exit codes of a program that never ran: its key may be used again (contract L15).
-_NEVER_RAN = (126, 127)
 
 Answer = dict[str, JSON]
 
@@ -38,13 +36,9 @@ class AnswerFiles:
         self._lock = threading.Lock()
 
     def find(self, loop_id: str, key: str) -> Answer | None:
-        """The answer that stands for a key; None without one, and while its request may be repeated."""
+        """The answer that was stored for a key; None without one."""
         answer = self._read(self._path(loop_id)).get(key)
-        if not isinstance(answer, dict):
-            return None
-        result = answer.get("result")
-        never_ran = get(result, "status") == FAILED and get(result, "exitCode") in _NEVER_RAN
-        return None if never_ran else answer
+        return answer if isinstance(answer, dict) else None
 
     def store(self, loop_id: str, key: str, answer: Answer) -> None:
         """Add an answer, and drop those that are old or too many.

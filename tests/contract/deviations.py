@@ -42,6 +42,20 @@ NOTES_THROUGH_AN_AGENT = {
 # be that of a living process here. This one is above the largest that Linux gives out.
 PROCESS = {'"pid":4321': '"pid":99999999', '"pid": 4321': '"pid": 99999999'}
 
+# --- a request that was sent and not answered ----------------------------------------------------------
+
+# E.2 calls it `failed_command`, though it may have been run; L16 calls that a weakness. The same holds for a
+# 409 without an outcome, which is answered after the command ran (D.3), and for a success without one (L6).
+# So nothing is said of the command, and the exit code is 2. No recording shows a lost connection; for the
+# columns of E.2 see test_scripted_services.
+NO_ANSWER: dict[str, Any] = {
+    "status": "ambiguous",
+    "exit": 2,
+    "exit_code": None,
+    "execution": "unknown",
+    "output": None,
+}
+
 # --- weaknesses of v1 mended (contract L) --------------------------------------------------------------
 
 Remedy = Callable[[Expected], Expected]

@@ -19,6 +19,7 @@ from superloop.ops.v1 import control_pb2 as pb
 from tests.harness.agents import Agent, StartAgent
 from tests.harness.control import SKIP, Client, Runtime, audit_directory, audit_of, client_of, request
 from tests.harness.loops import LoopFiles, Repo, event
+from tests.harness.refusals import refusal
 from tests.harness.waiting import wait_for
 
 CONFIRMED = pb.CONTROL_STATUS_CONFIRMED
@@ -130,13 +131,20 @@ def test_killed_while_the_command_runs_never_runs_it_again(
         assert under_way.exception() is not None
 
     agent = start(*runtime.flags)
+    if not ends_first:
+        with client_of(agent) as client:
+            told = client.invocation(KEY)
+            assert (told.state, told.outcome.reason) == (pb.INVOCATION_STATE_STARTED, "")
+            # Not two commands at a time on one loop.
+            assert refusal(lambda: client.ask(request())).reason == "control_in_progress"
+            assert audit_of(repo).of(KEY) == []
+            runtime.go()  # the command outlived the agent
     # Nobody has to ask for the truth to be told.
     wait_for_audit(repo, "ambiguous")
     outcome = asked_again(agent, asked._replace(trace_id="t-second"))
     assert (outcome.status, outcome.reason) == (AMBIGUOUS, "control_interrupted")
     assert (outcome.replayed, outcome.trace_id) == (True, "t-first")
     assert not outcome.HasField("exit_code")
-    runtime.go()  # the command outlived the agent
     wait_for(ended.exists, what="the command to end")
     assert len(runtime.calls) == 1
     wait_for_audit(repo, "ambiguous")
@@ -249,13 +257,13 @@ def test_agent_is_ready_though_much_is_left_to_settle(
         wait_for(lambda: len(runtime.calls) == 20, what="the commands to run")
         kill(agent)
         assert all(call.exception() is not None for call in calls)
+    runtime.go()
     agent = start(*runtime.flags)
     with client_of(agent) as client:
         for number in range(20):
             client.wait_for_state(f"key-{number}", FINISHED)
             outcome = client.invocation(f"key-{number}").outcome
             assert (outcome.status, outcome.reason) == (AMBIGUOUS, "control_interrupted")
-    runtime.go()
 
 
 def _is_locked(path: Path) -> bool:

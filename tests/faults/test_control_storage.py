@@ -224,3 +224,25 @@ def test_ledger_that_fails_after_the_command_is_told_and_made_good(
         assert client.invocation("late").outcome.status == pb.CONTROL_STATUS_CONFIRMED
     assert len(runtime.calls) == 1
     assert audit_of(repo).of("late") == ["confirmed"] * 3
+
+
+def test_ledger_that_makes_wait_holds_up_no_reads(ledger: Path, runtime: Runtime, start: StartAgent) -> None:
+    agent = start(*runtime.flags)
+    assert executes(agent, "before")
+    holder = sqlite3.connect(ledger, isolation_level=None)
+    try:
+        holder.execute("BEGIN IMMEDIATE")
+        with client_of(agent) as client, agent.stub() as stub:
+            under_way = client.future(request(key="waits"))
+            locks = ledger.with_name("locks")
+            wait_for(lambda: any(path.name.startswith("key-") for path in locks.iterdir()), what="the lock")
+            asked = pb.GetInvocationRequest(idempotency_key="before")
+            looks = [client.stub.GetInvocation.future(asked, metadata=BEARER) for _ in range(12)]
+            wanted = sprite_pb2.GetSnapshotRequest(loop_id="alpha")
+            for _ in range(20):
+                stub.GetSnapshot(wanted, metadata=BEARER, timeout=1)
+            holder.execute("ROLLBACK")
+            assert under_way.result().outcome.exit_code == 0
+            assert all(look.result().outcome.exit_code == 0 for look in looks)
+    finally:
+        holder.close()

@@ -180,6 +180,16 @@ def audit_of(repo: Repo, loop_id: str = "alpha") -> Audit:
     return Audit(*(_rows(ops / name) for name in names))
 
 
+def refusals_path(repo: Repo) -> Path:
+    """Where refusals are noted that no loop has a record of."""
+    return repo.root / ".superloop" / "sprite-agent" / "refusals.jsonl"
+
+
+def refusals_of(repo: Repo) -> list[dict[str, Any]]:
+    """What is noted there."""
+    return _rows(refusals_path(repo))
+
+
 def _rows(path: Path) -> list[dict[str, Any]]:
     if not path.exists():
         return []

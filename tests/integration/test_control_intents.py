@@ -11,10 +11,12 @@ from typing import Any, NamedTuple
 
 import pytest
 
+from manager.transport import delivery
 from spritemesh import traceindex
 from spritemesh.values import get
+from superloop.ops.v1 import control_pb2 as pb
 from tests.harness.agents import Agent, StartAgent
-from tests.harness.control import Audit, Runtime, audit_of
+from tests.harness.control import Audit, Runtime, audit_of, client_of
 from tests.harness.loops import LoopFiles, Repo, event
 from tests.harness.manager import Ran, Running, run
 from tests.harness.waiting import wait_for
@@ -276,8 +278,10 @@ def test_runtime_that_is_not_there_has_its_reason_and_gives_its_key_back(way: Wa
     words = (*HOLDS, "--idempotency-key", "key-1")
     ran = way.control(*words)
     assert ran.code == 1
-    assert ran.err.endswith("[runtime_not_found]\n")
-    assert answer_of(ran.documents[0])["exitCode"] == 127
+    assert ran.err == ""
+    answer = answer_of(ran.documents[0])
+    assert answer["exitCode"] == 127
+    assert answer["commandOutput"].endswith("[runtime_not_found]")
     hidden.rename(runtime.path)
     again = way.control(*words)
     assert (again.code, len(runtime.calls)) == (0, 1)
@@ -308,6 +312,17 @@ def test_wrong_token_is_the_failure_of_v1_with_its_reason(
     assert way.audit().of("key-1") == ["failed_command"] * 3
 
 
+def test_runtime_that_takes_longer_than_a_request_is_waited_for(
+    way: Way, runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A repetition joins it."""
+    monkeypatch.setattr(delivery, "COMMAND_SECONDS", 0.3)
+    runtime.does("sleep 0.8")
+    ran = way.control(*HOLDS, *QUICK, "--retry-attempts", "30", "--idempotency-key", "key-1")
+    assert (ran.code, ran.err, len(runtime.calls)) == (0, "", 1)
+    assert way.audit().of("key-1") == ["executed_unconfirmed"] * 3
+
+
 # --- lost connections ----------------------------------------------------------------------------------
 
 
@@ -326,7 +341,10 @@ def test_agent_that_dies_in_mid_call_and_comes_back_is_asked_with_the_same_key(
         runtime.wait_until_it_runs()
         first.signal(signal.SIGKILL)
         first.wait()
-        start(*runtime.flags, grpc_at=first.address)
+        second = start(*runtime.flags, grpc_at=first.address)
+        with client_of(second) as client:
+            client.wait_for_state("key-1", pb.INVOCATION_STATE_STARTED)
+        runtime.go()  # the command outlived the agent
         ran = command.end()
     finally:
         runtime.go()

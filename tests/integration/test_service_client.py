@@ -52,10 +52,18 @@ def test_body_of_a_success_is_printed_as_it_came(receiver: Receiver) -> None:
     assert request.header("content-type") is None
 
 
-def test_token_may_come_from_the_environment_and_is_optional(receiver: Receiver) -> None:
-    get(receiver, OPS_MANAGER_SERVICE_TOKEN=" s3cret\n")
-    get(receiver)
-    assert [request.header("x-ops-token") for request in receiver.requests] == ["s3cret", None]
+def test_token_of_the_environment_is_sent_to_no_address(receiver: Receiver) -> None:
+    """Contract K lists none, and the address may be anybody's."""
+    get(receiver, OPS_MANAGER_SERVICE_TOKEN="s3cret")
+    (request,) = receiver.requests
+    assert (request.header("x-ops-token"), request.header("authorization")) == (None, None)
+
+
+def test_token_that_a_service_repeats_is_not_printed(receiver: Receiver) -> None:
+    for body in ("bad Bearer s3cret-t0ken", "x" * 290 + "s3cret-t0ken", "s3cret-t0ken" * 1000):
+        receiver.gets["/ops/x"] = [Answer(401, body)]
+        ran = get(receiver, "--token", "s3cret-t0ken")
+        assert (ran.code, "401" in ran.err, "s3cret" in ran.err) == (1, True, False)
 
 
 def test_file_is_posted_as_it_is(receiver: Receiver, tmp_path: Path) -> None:

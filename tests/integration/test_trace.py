@@ -1,6 +1,7 @@
 """`ops-manager trace`, over what passes really write."""
 
 import json
+import re
 import shlex
 import shutil
 from pathlib import Path
@@ -212,6 +213,29 @@ def test_people_get_a_tree_and_a_list(root: Path) -> None:
     for fact in ("t1", "+0.000 s", "reconcile", "success", "alpha", "escalation", "category=health_critical"):
         assert fact in shown
     assert "t1" in trace(root, "--recent", "1", "--output", "table").out
+
+
+def test_list_of_traces_fits_a_terminal_of_80_columns(root: Path) -> None:
+    identity = "01234567-89ab-cdef-0123-456789abcdef"
+    reconcile(root, identity)
+    lines = run(
+        "trace", "--recent", "1", "--repo", str(root), "--output", "table", COLUMNS="80"
+    ).out.splitlines()
+    assert len(lines) == 2
+    assert max(map(len, lines)) <= 80
+    assert re.fullmatch(rf"{identity}  \d\d-\d\d \d\d:\d\d:\d\d  success  alpha", lines[1].rstrip())
+
+
+@pytest.mark.parametrize("seconds", ["1e999", "-1e999", "-5", "1e300", "9" * 400])
+def test_row_with_no_possible_duration_is_told_without_one(root: Path, seconds: str) -> None:
+    row = '{"traceId":"t1","at":"2024-01-01T00:00:00Z","loopId":"alpha","kind":"reconcile"'
+    index = Path(traceindex.index_path(str(root)))
+    index.parent.mkdir(parents=True)
+    index.write_text(f'{row},"durationSeconds":{seconds}}}\n')
+    (step,) = tree(root, "t1")["steps"]
+    assert (step["kind"], "durationSeconds" in step) == ("reconcile", False)
+    assert trace(root, "t1", "--output", "table").code == 0
+    assert trace(root, "--recent", "1").code == 0
 
 
 def test_repository_is_the_current_directory_unless_one_is_named(

@@ -12,7 +12,7 @@ from spritemesh.control import Confirmation
 from superloop.ops.v1 import control_pb2 as pb
 from superloop.ops.v1 import sprite_pb2
 from tests.harness.agents import BEARER, Agent, StartAgent
-from tests.harness.control import LOOK, Client, Runtime, audit_of, client_of, request
+from tests.harness.control import LOOK, Client, Runtime, audit_of, client_of, refusals_of, request
 from tests.harness.loops import LoopFiles, Repo, event
 from tests.harness.refusals import refusal
 from tests.harness.waiting import wait_for
@@ -103,7 +103,12 @@ def test_reads_are_answered_while_commands_run_and_more_controls_are_refused(
     with agent.stub() as stub:
         stub.GetSnapshot(sprite_pb2.GetSnapshotRequest(loop_id="alpha"), metadata=BEARER)
     assert client.invocation("k-7").state == pb.INVOCATION_STATE_STARTED
-    joined = client.future(request(key="k-7", loop_id="loop-7"))
+    noted = refusals_of(repo)[-1]
+    assert (noted["reasonCode"], noted["loopId"]) == ("too_many_controls", "loop-32")
+    # How long to look is no part of a request.
+    joined = client.future(
+        request(key="k-7", loop_id="loop-7", confirmation=Confirmation(skip=True, timeout_seconds=1))
+    )
     assert time.monotonic() - began < 2
     runtime.go()
     assert [call.result().outcome.exit_code for call in calls] == [0] * 32
@@ -202,9 +207,12 @@ def test_drain_ends_confirmations_and_waits_for_no_command_that_does_not_end(
     _, client = serve()
     again = client.ask(slow)
     assert (again.status, again.replayed) == (AMBIGUOUS, True)
-    again = client.ask(endless)
-    assert (again.status, again.reason, again.replayed) == (AMBIGUOUS, "control_interrupted", True)
+    # It still runs, so who repeats it waits.
+    joined = client.future(endless)
+    assert client.invocation("endless").state == pb.INVOCATION_STATE_STARTED
     runtime.go()
+    again = joined.result().outcome
+    assert (again.status, again.reason, again.replayed) == (AMBIGUOUS, "control_interrupted", True)
     assert len(runtime.calls) == 1
     assert audit_of(repo).of("slow") == ["ambiguous"] * 3
     assert audit_of(repo, "other").of("endless") == ["ambiguous"] * 3

@@ -7,7 +7,7 @@ import pytest
 
 from superloop.ops.v1 import control_pb2 as pb
 from tests.harness.agents import BEARER, CALL_SECONDS
-from tests.harness.control import SKIP
+from tests.harness.control import SKIP, refusals_of
 from tests.harness.refusals import Refusal, refusal
 from tests.harness.streams import raw_call
 from tests.integration.agent.conftest import Sprite
@@ -29,13 +29,13 @@ def refused(sprite: Sprite, intent: str, key: str | None = None, **members: Any)
 BAD_REQUESTS: list[tuple[dict[str, Any], str, str]] = [
     ({"key": ""}, "idempotency_key_missing", "idempotency_key"),
     ({"key": "k" * 129}, "invalid_idempotency_key", "idempotency_key"),
-    ({"key": "Schlüssel"}, "invalid_idempotency_key", "idempotency_key"),
+    ({"key": "a\u2028b"}, "invalid_idempotency_key", "idempotency_key"),
     ({"key": "a\nb"}, "invalid_idempotency_key", "idempotency_key"),
     ({"note": "n" * 4097}, "note_too_long", "note"),
     ({"note": "a\x00b"}, "control_characters", "note"),
     ({"note": "\x1b[2J"}, "control_characters", "note"),
     ({"requested_by": "r" * 257}, "requested_by_too_long", "requested_by"),
-    ({"requested_by": "a\nb"}, "control_characters", "requested_by"),
+    ({"requested_by": "a\x07b"}, "control_characters", "requested_by"),
     ({"loop_id": ""}, "invalid_loop_id", "loop_id"),
     ({"loop_id": "../other"}, "invalid_loop_id", "loop_id"),
     ({"trace_id": "t" * 129}, "invalid_trace_id", "trace_id"),
@@ -58,6 +58,9 @@ def test_bad_request_is_refused_and_names_its_field(
     found = refusal(lambda: sprite.client.ask(wanted))
     assert (found.code, found.reason, found.field) == (INVALID, reason, field)
     assert sprite.runtime.calls == []
+    noted = refusals_of(sprite.repo)[-1]
+    assert (noted["transport"], noted["reasonCode"], noted["field"]) == ("grpc", reason, field)
+    assert sprite.audit().invocations == []
 
 
 @pytest.mark.parametrize("message", [pb.ApprovePendingRequest, pb.RejectPendingRequest])

@@ -9,7 +9,9 @@ from urllib.parse import quote
 
 import pytest
 
+from spritemesh import __version__
 from spritemesh.bridge import event_documents, snapshot_to_json
+from spritemesh.names import AGENT_HEADER
 from superloop.ops.v1 import sprite_pb2
 from tests.harness.agents import (
     BEARER,
@@ -105,9 +107,63 @@ def test_either_header_lets_in(address: str, headers: bytes) -> None:
     assert ask(address, get("/healthz", headers)).document == {"ok": True}
 
 
+def test_every_answer_says_that_it_is_an_agents(address: str, log: LoopFiles) -> None:
+    """A client must know who refuses: a v1 service runs a repeated key twice."""
+    requests = [
+        *(get(path) for path in PATHS),
+        *(get(path, b"") for path in PATHS),
+        get(f"/ops/events?loopId={log.directory.name}"),
+        get("/healthz", method="DELETE"),
+        post("/ops/control", b"{"),
+        b"no HTTP\r\n\r\n",
+    ]
+    for request in requests:
+        assert ask(address, request).headers[AGENT_HEADER] == __version__, request
+
+
 def test_an_open_agent_asks_for_no_token(loop: LoopFiles, start: StartAgent) -> None:
     agent = start(*HTTP, token=("--allow-unauthenticated",))
-    assert ask(agent.ready["http"], get("/healthz", b"")).document == {"ok": True}
+    for host in (b"localhost", b"localhost:80", b"127.0.0.1:1", b"[::1]:80", b"LOCALHOST"):
+        request = get("/healthz", b"").replace(b"sprite", host)
+        assert ask(agent.ready["http"], request).document == {"ok": True}
+        own = get("/healthz", b"Origin: http://localhost:3000\r\n").replace(b"sprite", host)
+        assert ask(agent.ready["http"], own).status == 200
+    assert ask(agent.ready["http"], b"GET /healthz HTTP/1.0\r\n\r\n").status == 200
+
+
+def test_an_open_agent_is_closed_to_pages_of_others(loop: LoopFiles, start: StartAgent) -> None:
+    agent = start(*HTTP, token=("--allow-unauthenticated",))
+    body = {"loopId": "alpha", "intent": "cancel"}
+    for host, headers in (
+        (b"localhost", b"Origin: https://evil.example\r\n"),
+        (b"localhost", b"Origin: null\r\n"),
+        (b"localhost", b"Origin: http://localhost.evil.example\r\n"),
+        (b"rebound.example", b""),
+        (b"192.0.2.1:80", b""),
+        (b"[odd", b""),
+    ):
+        request = post("/ops/control", body, headers).replace(b"Host: sprite", b"Host: " + host)
+        assert ask(agent.ready["http"], request).error == (403, "foreign_origin")
+
+
+def test_with_a_token_the_name_does_not_matter(address: str) -> None:
+    assert ask(address, get("/healthz", WITH_TOKEN + b"Origin: https://ops.example\r\n")).status == 200
+
+
+def test_a_request_of_two_lengths_is_refused_and_closed(address: str) -> None:
+    with HttpWire(address) as wire:
+        two = WITH_TOKEN + b"Transfer-Encoding: chunked\r\nContent-Length: 5\r\n"
+        answer = wire.ask(get("/ops/control", two, method="POST") + b"0\r\n\r\n")
+        assert answer.error == (400, "invalid_request")
+        assert wire.is_closed()
+
+
+def test_a_whole_head_is_bounded_too(address: str) -> None:
+    with HttpWire(address) as wire:
+        answer = wire.ask(get("/healthz", WITH_TOKEN + b"X: " + b"x" * 33_000 + b"\r\n"))
+        assert answer.error == (400, "invalid_request")
+        assert wire.is_closed()
+    assert ask(address, get("/healthz", WITH_TOKEN + b"X: " + b"x" * 32_000 + b"\r\n")).status == 200
 
 
 def test_pipelined_requests_are_let_in_one_by_one(address: str) -> None:

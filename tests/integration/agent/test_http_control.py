@@ -11,7 +11,7 @@ import pytest
 
 from spritemesh.control import ControlRequest
 from tests.harness.agents import Agent, start_agent
-from tests.harness.control import Audit, Client, Runtime, audit_directory, audit_of, client_of
+from tests.harness.control import Audit, Client, Runtime, audit_directory, audit_of, client_of, refusals_of
 from tests.harness.http import WITH_TOKEN, HttpAnswer, HttpWire, ask, get, post
 from tests.harness.loops import LoopFiles, Repo, event
 from tests.harness.refusals import refusal
@@ -180,7 +180,8 @@ def test_only_what_is_truthy_skips_the_confirmation(service: Service, falsy: Any
         ({"loopId": "a", "intent": "cancel", "note": "x" * 4097}, "invalid_request", "note_too_long"),
         ({"loopId": "a", "intent": "cancel", "note": "a\u0007b"}, "invalid_request", "control_characters"),
         ({"loopId": "a", "intent": "cancel", "by": "\ud800"}, "invalid_request", "UTF-8"),
-        ({"loopId": "a", "intent": "cancel", "idempotencyKey": "é"}, "invalid_request", "idempotency_key"),
+        ({"loopId": "a", "intent": "cancel", "idempotencyKey": "\x01"}, "invalid_request", "idempotency_key"),
+        ({"loopId": "a", "intent": "cancel", "by": {"a": 1}}, "invalid_request", "by must be a string"),
         ({"loopId": "a", "intent": "cancel", "traceId": "t" * 129}, "invalid_request", "invalid_trace_id"),
     ],
 )
@@ -189,6 +190,9 @@ def test_bad_requests_are_refused_by_name(service: Service, body: Any, code: str
     assert answer.error == (400, code)
     assert named in answer.message
     assert service.runtime.calls == []
+    noted = refusals_of(service.repo)[-1]
+    assert noted["transport"] == "http"
+    assert noted["message"] in answer.message
 
 
 # --- the same key -----------------------------------------------------------------------------------
@@ -268,6 +272,13 @@ def test_a_failed_command_is_told_and_replayed(service: Service) -> None:
     assert len(service.runtime.calls) == 1
 
 
+def test_an_outcome_that_is_not_known_names_its_reason(service: Service) -> None:
+    service.runtime.does("kill -9 $$")
+    answer = service.ask()
+    assert (answer.status, answer.document["result"]["status"]) == (409, "ambiguous")
+    assert answer.document["stderr"].startswith("runtime_killed: ")
+
+
 def test_a_runtime_that_was_not_there_may_be_asked_again(service: Service) -> None:
     moved = service.runtime.path.rename(service.runtime.path.with_suffix(".away"))
     try:
@@ -276,7 +287,8 @@ def test_a_runtime_that_was_not_there_may_be_asked_again(service: Service) -> No
         moved.rename(service.runtime.path)
     assert first.status == 500
     assert first.document["result"]["exitCode"] == 127
-    assert "runtime_not_found" in first.document["stderr"]
+    assert "runtime_not_found" in first.document["result"]["commandOutput"]
+    assert "stderr" not in first.document
     second = service.ask(idempotencyKey="absent")
     assert second.status == 200
     assert second.document["replayed"] is False
@@ -304,11 +316,22 @@ def test_a_key_of_a_v1_service_is_replayed_from_its_file(service: Service) -> No
     assert service.runtime.calls == []
 
 
-def test_an_old_answer_of_nothing_run_does_not_stand_in_the_way(service: Service) -> None:
+@pytest.mark.parametrize("code", [126, 127])
+def test_an_old_answer_is_replayed_whatever_its_exit_code(service: Service, code: int) -> None:
     service.file.parent.mkdir(parents=True)
-    never = left_by_v1(service, status="failed_command", exitCode=127)
-    service.file.write_text(json.dumps({"never": never}))
-    assert service.ask(idempotencyKey="never").document["replayed"] is False
+    failed = left_by_v1(service, status="failed_command", exitCode=code)
+    service.file.write_text(json.dumps({f"v1-{code}": failed}))
+    assert service.ask(idempotencyKey=f"v1-{code}").document["result"] == failed["result"]
+    assert service.runtime.calls == []
+
+
+@pytest.mark.parametrize("code", [126, 127])
+def test_a_program_that_ran_is_replayed_whatever_its_exit_code(service: Service, code: int) -> None:
+    service.runtime.does(f"exit {code}")
+    first = service.ask(idempotencyKey=f"ran-{code}")
+    assert first.document["result"]["exitCode"] == code
+    second = service.ask(idempotencyKey=f"ran-{code}")
+    assert second.body == first.body.replace(b'"replayed":false', b'"replayed":true')
     assert len(service.runtime.calls) == 1
 
 
@@ -335,6 +358,20 @@ def test_a_target_that_changed_is_told_and_nothing_runs(service: Service) -> Non
     assert run.error == (409, "target_changed")
     assert service.ask(expectedApprovalId="ff").error == (409, "target_changed")
     assert service.runtime.calls == []
+
+
+def test_a_decision_may_ask_for_something_to_be_pending(service: Service) -> None:
+    assert service.ask(requirePending=True).error == (409, "nothing_pending")
+    assert service.runtime.calls == []
+    assert service.ask(requirePending=False).status == 200
+
+
+def test_words_are_read_as_v1_reads_them(service: Service) -> None:
+    result = service.ask(by=True, note=1.5, traceId=[], idempotencyKey="ключ").document["result"]
+    assert (result["requestedBy"], result["note"]) == ("True", "1.5")
+    assert len(result["traceId"]) == 36
+    assert list(json.loads(service.file.read_text())) == ["ключ"]
+    assert service.ask(by="a\tb\nc").document["result"]["requestedBy"] == "a\tb\nc"
 
 
 def test_another_loop_is_not_cancelled(service: Service) -> None:
@@ -367,7 +404,8 @@ def test_without_an_audit_nothing_runs(service: Service) -> None:
     service.file.parent.mkdir(parents=True)
     (service.file.parent / "intents.jsonl").mkdir()
     answer = service.ask(idempotencyKey="unaudited")
-    assert answer.error == (503, "audit_unavailable")
+    # Not one of those that a v1 client repeats.
+    assert answer.error == (507, "audit_unavailable")
     assert service.runtime.calls == []
 
 
@@ -395,3 +433,24 @@ def test_a_request_under_way_is_answered_before_the_end(
     assert answer.status == 200
     assert answer.document["result"]["status"] == "confirmed"
     assert json.loads(service.file.read_text()) == {"end": answer.document}
+
+
+def test_a_command_that_does_not_end_gets_no_answer_but_a_closed_connection(
+    repo: Repo, http_runtime: Runtime, tmp_path: Path
+) -> None:
+    agent = start_agent(repo.root, tmp_path / "errors.txt", "--http", "127.0.0.1:0", *http_runtime.flags)
+    try:
+        http_runtime.file("began").unlink(missing_ok=True)
+        http_runtime.does(http_runtime.waits("released"))
+        service = Service(agent, http_runtime, repo)
+        body = {"loopId": service.loop.loop_id, "intent": "cancel", "noConfirm": True, "idempotencyKey": "k"}
+        with HttpWire(str(agent.ready["http"])) as wire:
+            wire.socket.sendall(post("/ops/control", body))
+            http_runtime.wait_until_it_runs()
+            agent.signal()
+            assert wire.is_closed()
+        assert agent.wait() == 0
+        assert "Traceback" not in agent.said()
+    finally:
+        http_runtime.go("released")
+        agent.end()

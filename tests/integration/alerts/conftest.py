@@ -72,6 +72,13 @@ class Desk:
         order = Order(str(self.root), "alpha", "td", str(self.catalog))._replace(**changes)
         return dispatch(self.paths, order, environment=self.environment, clock=clock)
 
+    def dispatch_in(self, seconds: float) -> dict[str, Any]:
+        """One pass that begins nothing after so many seconds."""
+        order = Order(str(self.root), "alpha", "td", str(self.catalog))
+        return dispatch(
+            self.paths, order, environment=self.environment, clock=lambda: self.now, seconds=seconds
+        )
+
     def later(self, seconds: float) -> dict[str, Any]:
         """One pass after some time."""
         self.now += seconds

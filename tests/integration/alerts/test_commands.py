@@ -1,19 +1,25 @@
 """The command lines, reconcile among them, with real sinks; and that no secret gets anywhere."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
 import time
+from itertools import dropwhile, takewhile
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from manager.core.alert_retries import MAX_TRIES
+from spritemesh import jsontext
 from spritemesh.files import locked_directory
 from tests.harness.agents import ROOT, environment
 from tests.harness.loops import event
 from tests.harness.manager import Ran, run
 from tests.harness.receiver import Answer, Receiver
+from tests.harness.waiting import wait_for
 from tests.integration.alerts.conftest import Desk
 
 KEY = "R0UTINGK3Y-4711"
@@ -108,17 +114,83 @@ def test_dispatch_that_fails_is_a_row_and_no_failure(desk: Desk, reconcile: Any)
     assert desk.paths.alert_state in row["message"]
 
 
-def test_pass_does_not_wait_for_ever_for_another_dispatcher(
-    desk: Desk, reconcile: Any, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_pass_leaves_alerts_to_the_dispatcher_that_is_at_work(desk: Desk, reconcile: Any) -> None:
     hook = desk.sink("hook")
-    monkeypatch.setattr("manager.alerts.dispatch.LOCK_WAIT_SECONDS", 0.05)
     with locked_directory(f"{desk.paths.ops}/telemetry", wait_seconds=0):
-        assert reconcile().code == 0
-    assert desk.rows[0]["message"].startswith("state_locked: ")
-    assert hook.requests == []
+        began = time.monotonic()
+        ran = reconcile()
+        assert time.monotonic() - began < 3
+    assert (ran.code, ran.err) == (0, "")
+    assert (desk.rows, hook.requests) == ([], [])
     desk.dispatch()
     assert len(hook.requests) == 1
+
+
+def start_pass(desk: Desk, stdout: int) -> "subprocess.Popen[bytes]":
+    words = ["reconcile", "--repo", str(desk.root), "--loop", "alpha"]
+    return subprocess.Popen(
+        [sys.executable, "-m", "manager", *words, "--alert-config-file", str(desk.catalog)],
+        cwd=ROOT,
+        env=environment() | desk.environment,
+        stdout=stdout,
+        stderr=subprocess.PIPE,
+    )
+
+
+@pytest.mark.parametrize("ended_by", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_pass_that_is_ended_while_it_sends_has_printed_its_document(
+    desk: Desk, reconcile: Any, ended_by: signal.Signals
+) -> None:
+    hook = desk.sink("hook", Answer(delay_seconds=30), timeoutSeconds=20)
+    process = start_pass(desk, stdout=subprocess.PIPE)
+    wait_for(lambda: hook.requests, what="the request")
+    process.send_signal(ended_by)
+    out, _ = process.communicate(timeout=10)
+    assert json.loads(out)["schemaVersion"] == "v1"
+
+
+def test_pass_whose_reader_has_left_tells_sinks_all_the_same(desk: Desk, reconcile: Any) -> None:
+    hook = desk.sink("hook")
+    reading, writing = os.pipe()
+    os.close(reading)
+    try:
+        process = start_pass(desk, stdout=writing)
+    finally:
+        os.close(writing)
+    process.communicate(timeout=10)
+    assert process.returncode != 0
+    assert len(hook.requests) == 1
+
+
+def test_telemetry_that_is_no_directory_shows_in_the_health_of_the_pass(desk: Desk, reconcile: Any) -> None:
+    """There can be no row, standard error stays empty, and nothing is sent without a lock."""
+    hook = desk.sink("hook")
+    Path(desk.paths.ops, "telemetry").write_text("")
+    ran = reconcile()
+    assert (ran.code, ran.err) == (0, "")
+    (document,) = ran.documents
+    assert "telemetry_unwritable" in document["health"]["reasonCodes"]
+    told = dispatch(desk)
+    assert (told.code, "[state_unwritable]" in told.err) == (1, True)
+    assert hook.requests == []
+    Path(desk.paths.ops, "telemetry").unlink()
+    assert dispatch(desk).code == 0
+    assert len(hook.requests) == 1
+
+
+def test_white_space_is_no_secret(desk: Desk) -> None:
+    """To the resolver as to the sender."""
+    hook = desk.sink("hook")
+    desk.environment["HOOK_SECRET"] = " \n"
+    words = ("--config-file", str(desk.catalog))
+    refused = run("alert-sink-config", *words, **desk.environment)
+    assert (refused.code, "[missing_secret]" in refused.err) == (1, True)
+    (shown,) = run("alert-sink-config", *words, "--no-env-check", **desk.environment).documents
+    assert shown["envStatus"] == {"HOOK_SECRET": {"present": False}}
+    desk.escalate("one")
+    desk.dispatch()
+    assert desk.waiting == [{"hook": "missing_secret"}]
+    assert hook.requests == []
 
 
 def test_files_of_dispatch_can_be_moved(desk: Desk, reconcile: Any, tmp_path: Path) -> None:
@@ -206,6 +278,60 @@ def test_catalog_of_the_environment_is_used(desk: Desk) -> None:
     desk.put_sink("mine", {"enabled": False, "type": "webhook", "urlEnv": "MINE"})
     ran = run("alert-sink-config", "--list-sinks", OPS_MANAGER_ALERT_SINKS_FILE=str(desk.catalog))
     assert ran.out == "mine\twebhook\tfalse\n"
+
+
+# --- the runbook ------------------------------------------------------------------------------------
+
+
+def commands_of_runbook(before: str) -> str:
+    """The commands of the example that comes after a line which begins so."""
+    lines = (ROOT / "docs" / "runbook.md").read_text().split(f"\n{before}", 1)[1].splitlines()
+    indented = (line for line in dropwhile(lambda line: not line.startswith("    "), lines))
+    return "\n".join(takewhile(lambda line: line.startswith("    "), indented))
+
+
+def test_procedure_for_sending_an_alert_again_sends_that_one_each_time(desk: Desk) -> None:
+    hook = desk.sink("hook", Answer(400))
+    when = {"timestamp": "2024-03-11T10:00:00Z", "traceId": "trace-a"}
+    rows = [{"category": "other"}, {"timestamp": "2024-03-11T10:00:01Z"}, {"traceId": "b"}, {}]
+    lines = [jsontext.encode({**when, "category": "one", **row}) + b"\n" for row in rows]
+    Path(desk.paths.escalations).write_bytes(b"".join(lines))
+    desk.dispatch()
+    for _ in range(MAX_TRIES):
+        desk.later(3700)
+    assert desk.rows[-1]["reasonCode"] == "alert_retries_exhausted"
+    hook.take()
+    hook.responses = [Answer(200)]
+
+    script = commands_of_runbook("`alert_retries_exhausted` marks")
+    for name, value in {
+        "TRACE": "trace-a",
+        "CATEGORY": "one",
+        "TIME": when["timestamp"],
+        " R/": f" {desk.root}/",
+        "--repo R": f"--repo {desk.root}",
+        "/L/": "/alpha/",
+        "--loop L": "--loop alpha",
+        "ops-manager alert-dispatch": f"{sys.executable} -m manager alert-dispatch",
+    }.items():
+        assert name in script
+        script = script.replace(name, value)
+    for number in (1, 2):
+        done = subprocess.run(
+            ["bash", "-ec", script],
+            cwd=ROOT,
+            env=environment()
+            | desk.environment
+            | {"OPS_MANAGER_ALERT_SINKS_FILE": str(desk.catalog), "TMPDIR": str(desk.root)},
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+        counted, state = done.stdout.splitlines()
+        assert counted.startswith("1 ")
+        assert json.loads(state)["dispatchedCount"] == 1
+        assert len(hook.requests) == number
+    assert {json.loads(told.body)["escalation"]["timestamp"] for told in hook.requests} == {when["timestamp"]}
 
 
 # --- secrets ----------------------------------------------------------------------------------------

@@ -2,16 +2,19 @@
 
 import json
 import logging
+import shutil
 import socket
+import ssl
+import subprocess
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import pytest
 
-from manager.alerts.delivery import Delivery, Post
-from manager.alerts.secrets import Scrubber
+from manager.alerts.posting import Post, Poster
+from spritemesh.secrets import Scrubber
 from tests.harness.receiver import Answer, receiving, redirect
 from tests.integration.alerts.conftest import TRACE_ID, Desk, outcome
 
@@ -150,12 +153,12 @@ def test_message_is_one_line_of_300_characters(desk: Desk) -> None:
 # --- within one time limit --------------------------------------------------------------------------
 
 
-def send(url: str, timeout: float = 0.3) -> tuple[str, int | None, str | None]:
-    delivery = Delivery()
+def send(url: str, timeout: float = 0.3, *, secret: str = "") -> tuple[str, int | None, str | None]:
+    poster = Poster()
     try:
-        return delivery.send(Post(url, (), b"{}", timeout), Scrubber(()))
+        return poster.send(Post(url, (), b"{}", timeout), Scrubber([secret]))
     finally:
-        delivery.close()
+        poster.close()
 
 
 @contextmanager
@@ -225,10 +228,99 @@ def test_answer_is_read_only_so_far() -> None:
         assert time.monotonic() - began < 5
 
 
+@pytest.mark.parametrize(
+    "head",
+    [
+        b"HTTP/1.1 500 Oh\r\nContent-Length: 500\r\n\r\n",
+        b"HTTP/1.1 500 Oh\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n40\r\n",
+    ],
+)
+@pytest.mark.parametrize("stalls", [True, False])
+def test_secret_in_the_middle_of_which_an_answer_ends_is_not_kept(head: bytes, stalls: bool) -> None:
+    said = b"you posted to /services/T000SECRETTOK"
+    with saying(head, said, *[b""] * stalls, pause=0.5 if stalls else 0.0) as url:
+        secret = f"{url}services/T000SECRETTOKEN"
+        answer = send(secret, 0.7 if stalls else 5, secret=secret)
+    assert answer[2] == "you posted to ***"
+
+
 def test_address_is_in_no_log(caplog: pytest.LogCaptureFixture) -> None:
     with receiving() as sink, caplog.at_level(logging.DEBUG):
         assert send(f"{sink.url}/secret-path", 5) == ("", 200, "ok")
     assert "secret-path" not in caplog.text
+
+
+@pytest.mark.parametrize("url", ["http://", "https:///path", "ftp://host/"])
+def test_request_that_cannot_be_formed_is_told_as_such(url: str) -> None:
+    assert send(url) == ("sink_unreachable", None, "the request could not be formed")
+
+
+# --- TLS --------------------------------------------------------------------------------------------
+
+
+@pytest.fixture(scope="module")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> tuple[str, str]:
+    """Paths of a certificate for 127.0.0.1 that signs itself, and of its key."""
+    program = shutil.which("openssl")
+    if program is None:
+        pytest.skip("no openssl to make a certificate with")
+    directory = tmp_path_factory.mktemp("tls")
+    found, key = str(directory / "certificate.pem"), str(directory / "key.pem")
+    subprocess.run(
+        [
+            *(program, "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"),
+            *("-subj", "/CN=127.0.0.1", "-addext", "subjectAltName=IP:127.0.0.1", "-days", "2"),
+            *("-out", found, "-keyout", key),
+        ],
+        capture_output=True,
+        check=True,
+    )
+    return found, key
+
+
+@contextmanager
+def serving_tls(certificate: tuple[str, str]) -> Iterator[str]:
+    """A server behind TLS that says 200."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(*certificate)
+
+    def serve() -> None:
+        connection, _ = server.accept()
+        with suppress(ssl.SSLError, OSError), context.wrap_socket(connection, server_side=True) as wrapped:
+            said = b""
+            while not said.endswith(b"{}"):
+                said += wrapped.recv(65536)
+            wrapped.sendall(b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nok")
+        connection.close()
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        thread = threading.Thread(target=serve)
+        thread.start()
+        yield f"https://127.0.0.1:{server.getsockname()[1]}/"
+        thread.join()
+
+
+def test_authorities_of_the_system_are_believed(
+    certificate: tuple[str, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SSL_CERT_FILE", certificate[0])
+    with serving_tls(certificate) as url:
+        assert send(url, 5) == ("", 200, "ok")
+
+
+def test_certificate_that_nobody_vouches_for_is_told_as_such(certificate: tuple[str, str]) -> None:
+    with serving_tls(certificate) as url:
+        assert send(url, 5) == (
+            "sink_unreachable",
+            None,
+            "TLS failed: its certificate cannot be verified",
+        )
+
+
+def test_tls_with_a_port_that_speaks_none_is_told_as_such() -> None:
+    with saying(b"HTTP/1.1 400 Bad Request\r\n\r\n") as url:
+        assert send(url.replace("http:", "https:"), 5) == ("sink_unreachable", None, "TLS failed")
 
 
 def test_proxies_of_the_environment_do_not_see_alerts(monkeypatch: pytest.MonkeyPatch) -> None:

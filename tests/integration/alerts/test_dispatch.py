@@ -118,3 +118,43 @@ def test_alert_is_a_step_of_its_trace(desk: Desk) -> None:
     assert entry.detail["category"] == "one"
     assert entry.detail["sinks"] == {"good": 200, "bad": 500}
     assert entry.seconds is not None
+
+
+def test_sink_that_is_named_twice_is_told_once(desk: Desk) -> None:
+    hook = desk.sink("hook")
+    desk.write_catalog(defaultSinks=["hook", "hook"], routes=[{"category": "two", "sinks": ["hook", "hook"]}])
+    desk.escalate("one", "two")
+    desk.dispatch()
+    assert categories(hook.requests) == ["one", "two"]
+    for row in desk.rows:
+        assert (row["sinkCount"], len(row["sinks"])) == (1, 1)
+        # The resolver's document keeps the list as it is configured.
+        assert len(row["route"]["selectedSinks"]) == len(row["route"]["dispatchableSinks"]) == 2
+
+
+def test_escalation_that_comes_while_a_pass_runs_belongs_to_it(desk: Desk) -> None:
+    """Who brought it may have found the dispatcher's lock taken."""
+    hook = desk.sink("hook")
+    desk.escalate("one")
+
+    def time_and_more() -> float:
+        if len(hook.requests) == 1 and Path(desk.paths.escalations).read_bytes().count(b"\n") == 1:
+            desk.escalate("two")
+        return desk.now
+
+    state = desk.dispatch_with(time_and_more)
+    assert categories(hook.requests) == ["one", "two"]
+    assert (state["processedCount"], state["escalationsLineOffset"], state["escalationsLineCount"]) == (
+        2,
+        2,
+        2,
+    )
+
+
+def test_severity_that_is_none_is_told_with_those_that_are(desk: Desk) -> None:
+    desk.sink("hook")
+    desk.escalate("one", severity="loud")
+    desk.dispatch()
+    assert desk.rows[0]["message"] == (
+        "the escalation's severity must be one of info, warning, critical, not 'loud'"
+    )

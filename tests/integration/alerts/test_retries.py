@@ -2,12 +2,14 @@
 
 import json
 import threading
+import time
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from manager.core import alert_retries
-from manager.core.alert_retries import MAX_TRIES
+from manager.core.alert_retries import MAX_TRIES, Entry, document_of
 from spritemesh.errors import OpsError
 from tests.harness.receiver import Answer
 from tests.integration.alerts.conftest import Desk, categories
@@ -204,3 +206,145 @@ def test_queue_holds_what_an_operator_wants_to_know(desk: Desk) -> None:
     assert [sink["id"] for sink in entry["delivered"]] == ["good"]
     assert entry["waiting"] == {"bad": "sink_failed"}
     assert alert_retries.MAX_ENTRIES >= 100
+
+
+# --- who was not asked ------------------------------------------------------------------------------
+
+
+def queue(desk: Desk) -> list[dict[str, Any]]:
+    found: list[dict[str, Any]] = json.loads(Path(desk.paths.alert_retries).read_text())["entries"]
+    return found
+
+
+def test_alert_is_not_given_up_for_passes_that_did_not_ask_for_it(desk: Desk) -> None:
+    hook = desk.sink("hook")
+    address = desk.environment["HOOK_SECRET"]
+    desk.environment["HOOK_SECRET"] = "http://127.0.0.1:9/nobody"
+    desk.escalate("one", "two", "three")
+    desk.dispatch()
+    for _ in range(MAX_TRIES):
+        desk.later(3700)
+    assert [entry["asked"]["hook"]["times"] for entry in queue(desk)] == [3, 3, 3]
+    # A pass that asked nobody for an alert has no row of it.
+    assert len(desk.rows) == 3 + MAX_TRIES
+    desk.environment["HOOK_SECRET"] = address
+    desk.later(3700)
+    assert sorted(categories(hook.requests)) == ["one", "three", "two"]
+    assert "alert_retries_exhausted" not in [reason for _, reason, _ in desk.results]
+
+
+def test_first_request_for_an_alert_on_a_later_pass_is_its_first_retry(desk: Desk) -> None:
+    desk.sink("hook", Answer(closes=True), Answer(200))
+    silent = desk.environment["HOOK_SECRET"]
+    desk.environment["HOOK_SECRET"] = "http://127.0.0.1:9/nobody"
+    desk.escalate("one", "two")
+    desk.dispatch()
+    assert [(entry["tries"], entry["asked"]) for entry in queue(desk)][1] == (0, {})
+    desk.environment["HOOK_SECRET"] = silent
+    desk.later(60)
+    # Who was never asked comes first.
+    assert [row["escalationCategory"] for row in desk.rows[2:]] == ["two", "one"]
+    assert [row["retryAttempt"] for row in desk.rows[2:]] == [1, 1]
+
+
+def test_sink_that_was_asked_often_enough_is_given_up_by_itself(desk: Desk) -> None:
+    bad = desk.sink("bad", Answer(400))
+    gone = desk.sink("gone")
+    address = desk.environment["GONE_SECRET"]
+    desk.environment["GONE_SECRET"] = "http://127.0.0.1:9/nobody"
+    desk.escalate("one", "two")
+    desk.dispatch()
+    for _ in range(MAX_TRIES - 1):
+        desk.later(3700)
+    given_up = [row for row in desk.rows if row.get("reasonCode") == "alert_retries_exhausted"]
+    assert sorted(row["escalationCategory"] for row in given_up) == ["one", "two"]
+    assert [row["waitingSinks"] for row in given_up] == [["bad"]] * 2
+    assert [list(waiting) for waiting in desk.waiting] == [["gone"], ["gone"]]
+    desk.environment["GONE_SECRET"] = address
+    desk.later(3700)
+    assert (len(bad.requests), len(gone.requests), desk.waiting) == (2 * MAX_TRIES, 2, [])
+
+
+def test_time_of_a_pass_is_shared_by_retries_and_new_alerts(desk: Desk) -> None:
+    hook = desk.sink("hook", Answer(503, delay_seconds=0.1))
+    desk.escalate("one", "two", "three", "four", "five")
+    desk.dispatch()
+    desk.escalate(*["new"] * 8)
+    began = time.monotonic()
+    desk.now += 60
+    state = desk.dispatch_in(0.4)
+    assert time.monotonic() - began < 0.8
+    told = categories(hook.requests)[5:]
+    assert "one" in told
+    assert "five" not in told
+    assert 1 <= told.count("new") < 8
+    # The offset stays before what is left, which comes next.
+    assert state["escalationsLineOffset"] == 5 + told.count("new") < state["escalationsLineCount"] == 13
+    desk.dispatch()
+    assert categories(hook.requests)[5:].count("new") == 8
+
+
+def test_sinks_that_the_time_did_not_suffice_for_are_asked_later(desk: Desk) -> None:
+    desk.sink("slow", Answer(200, delay_seconds=0.15))
+    other = desk.sink("other")
+    desk.escalate("one")
+    state = desk.dispatch_in(0.1)
+    assert state["status"] == "partial"
+    assert desk.rows[0]["sinks"][1]["message"] == "not asked: the time of this pass is used up"
+    desk.later(60)
+    assert (len(other.requests), desk.waiting) == (1, [])
+
+
+# --- another file -----------------------------------------------------------------------------------
+
+
+def test_waiting_alerts_outlive_the_rotation_of_their_file(desk: Desk) -> None:
+    hook = desk.sink("hook", *[Answer(503)] * 4, Answer(200))
+    desk.escalate("one", "two")
+    desk.dispatch()
+    Path(desk.paths.escalations).rename(f"{desk.paths.escalations}.1")
+    Path(desk.paths.alert_state).unlink()
+    desk.escalate("seven", "eight")
+    desk.later(10)
+    assert [entry["escalation"]["category"] for entry in queue(desk)] != ["seven", "eight"]
+    assert sorted(entry["escalation"]["category"] for entry in queue(desk)) == [
+        "eight",
+        "one",
+        "seven",
+        "two",
+    ]
+    desk.later(60)
+    assert sorted(categories(hook.requests)[4:]) == ["eight", "one", "seven", "two"]
+    assert desk.waiting == []
+
+
+def test_alert_on_its_way_outlives_the_rotation_of_its_file(desk: Desk) -> None:
+    """The process ended within the first try, and the line is there no more."""
+    hook = desk.sink("hook")
+    entry = Entry(3, {"category": "lost"}, waiting={"hook": ""}, routed=True, digest="d")
+    Path(desk.paths.alert_retries).write_text(json.dumps(document_of([entry], now=desk.now, loop_id="alpha")))
+    desk.escalate("new")
+    desk.dispatch()
+    assert sorted(categories(hook.requests)) == ["lost", "new"]
+    assert desk.waiting == []
+
+
+def test_removed_state_tells_no_sink_twice_that_took_it_while_another_waits(desk: Desk) -> None:
+    good, bad = desk.sink("good"), desk.sink("bad", Answer(503), Answer(200))
+    desk.escalate("one")
+    desk.dispatch()
+    Path(desk.paths.alert_state).unlink()
+    desk.later(60)
+    assert (len(good.requests), len(bad.requests), desk.waiting) == (1, 2, [])
+
+
+def test_offset_beyond_the_file_does_not_hinder_retries(desk: Desk) -> None:
+    hook = desk.sink("hook", Answer(503), Answer(503), Answer(200))
+    desk.escalate("one", "two")
+    desk.dispatch()
+    Path(desk.paths.escalations).write_text("")
+    with pytest.raises(OpsError, match=r"is 2, .* has 0 lines"):
+        desk.later(60)
+    assert categories(hook.requests) == ["one", "two"] * 2
+    assert desk.waiting == []
+    assert desk.state["escalationsLineOffset"] == 2

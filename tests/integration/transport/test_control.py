@@ -9,7 +9,7 @@ from typing import Any
 import grpc
 import pytest
 
-from manager.transport import Controlled, Retry, Transport, grpc_control
+from manager.transport import Controlled, Retry, Transport, delivery
 from spritemesh import jsontext
 from spritemesh.control import Confirmation, ControlRequest
 from spritemesh.errors import OpsError
@@ -177,10 +177,41 @@ def test_connection_that_is_lost_each_time_leaves_doubt(control: Control) -> Non
 def test_answer_that_does_not_come_in_time_leaves_doubt(
     control: Control, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grpc_control, "_COMMAND_SECONDS", 0.2)
+    monkeypatch.setattr(delivery, "COMMAND_SECONDS", 0.2)
     agent = Agent("hang")
     told = control(agent).told
     assert (told.status, told.reason, len(agent.asked)) == ("ambiguous", "deadline_exceeded", 3)
+
+
+def test_request_that_an_agent_still_works_on_is_joined(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its runtime command may take an hour."""
+    monkeypatch.setattr(delivery, "COMMAND_SECONDS", 0.2)
+    agent = Agent("hang", outcome(replayed=True))
+    agent.recorded = pb.GetInvocationResponse(state=pb.INVOCATION_STATE_STARTED, outcome=outcome())
+    assert control(agent).told.status == "executed_unconfirmed"
+    assert [asked.idempotency_key for asked in agent.asked] == ["key-1"] * 2
+    agent = Agent("hang")
+    agent.recorded = pb.GetInvocationResponse(state=pb.INVOCATION_STATE_CONFIRMING, outcome=outcome())
+    told, _, _, error = control(agent)
+    assert (told.status, len(agent.asked)) == ("ambiguous", 3)
+    assert error is not None
+    assert "still works on it" in error.message
+
+
+def test_outcome_that_was_recorded_but_did_not_come_in_time_is_told(
+    control: Control, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(delivery, "COMMAND_SECONDS", 0.2)
+    agent = Agent("hang")
+    agent.recorded = pb.GetInvocationResponse(state=pb.INVOCATION_STATE_FINISHED, outcome=outcome())
+    assert control(agent)[1:] == (outcome(), None, None)
+    agent = Agent("hang")
+    other = outcome()
+    other.loop_id = "beta"
+    agent.recorded = pb.GetInvocationResponse(state=pb.INVOCATION_STATE_FINISHED, outcome=other)
+    assert control(agent).told.status == "ambiguous", "the key is that of another request"
 
 
 def test_answer_without_an_outcome_leaves_doubt(control: Control) -> None:

@@ -7,11 +7,12 @@ from typing import Any
 
 import pytest
 
-from manager.transport import Controlled, Endpoint, Retry
+from manager.transport import Controlled, Endpoint, Retry, delivery, http_control
 from manager.transport.http import HttpTransport
 from manager.transport.http_client import Timeouts
 from spritemesh.control import Confirmation, ControlRequest
 from spritemesh.errors import OpsError
+from spritemesh.names import AGENT_HEADER
 from tests.harness.receiver import Answer, Receiver, receiving
 
 REQUEST = ControlRequest(
@@ -56,8 +57,21 @@ def told(status: int, document: object) -> Answer:
     return Answer(status, json.dumps(document, ensure_ascii=True))
 
 
+def of_agent(answer: Answer) -> Answer:
+    """The same from an agent, which says that it is one."""
+    return answer._replace(headers={**answer.headers, AGENT_HEADER: "1"})
+
+
 def refused(status: int, code: str, message: str) -> Answer:
-    return told(status, {"ok": False, "error": {"code": code, "message": message}})
+    """How an agent refuses."""
+    return of_agent(told(status, {"ok": False, "error": {"code": code, "message": message}}))
+
+
+HEALTHY_AGENT = of_agent(told(200, {"ok": True}))
+
+
+def posts(receiver: Receiver) -> int:
+    return sum(request.method == "POST" for request in receiver.requests)
 
 
 def test_request_is_what_v1_posts(receiver: Receiver) -> None:
@@ -82,6 +96,8 @@ def test_request_is_what_v1_posts(receiver: Receiver) -> None:
         (told(409, outcome("ambiguous", 2)), "ambiguous", 2, "ambiguous"),
         (told(500, outcome("failed_command", 1)), "failed_command", 1, "not_attempted"),
         (told(200, {"ok": True}), "confirmed", 0, "confirmed"),
+        (told(200, {}), "failed_command", 0, "not_attempted"),
+        (told(202, {"exitCode": 2}), "ambiguous", 2, "ambiguous"),
         (told(409, {"ok": False, "exitCode": 2}), "ambiguous", 2, "ambiguous"),
     ],
 )
@@ -130,14 +146,40 @@ def test_refusal_of_an_agent_keeps_its_reason(receiver: Receiver, answer: Answer
     assert len(receiver.requests) == 1
 
 
-@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 413, 429])
-def test_request_that_nobody_let_through_has_failed_for_certain(receiver: Receiver, status: int) -> None:
-    receiver.responses = [Answer(status, "<html>no</html>")]
+@pytest.mark.parametrize("status", [302, 400, 401, 403, 404, 405, 413, 501])
+def test_error_of_a_v1_service_is_the_failure_of_v1(receiver: Receiver, status: int) -> None:
+    """Contract E.2, whatever the body says: a v1 service knows none of our reasons."""
+    error = {"ok": False, "error": {"code": "invalid_request", "message": "intent must be one of three"}}
+    for answer in (Answer(status, "<html>no</html>"), told(status, error)):
+        receiver.responses = [answer]
+        receiver.take()
+        controlled = control(receiver)
+        assert (controlled.told.status, controlled.told.command_output) == ("failed_command", "{}")
+        assert controlled.told.exit_code == 1
+        assert controlled.error is not None
+        for word in (f"POST {receiver.url}/ops/control", str(status), str(answer.body)):
+            assert word in controlled.error.message
+        assert posts(receiver) == 1
+
+
+@pytest.mark.parametrize("status", [408, 425, 429, 500, 502, 503, 504])
+def test_error_of_a_v1_service_that_may_pass_is_tried_again_as_by_v1(receiver: Receiver, status: int) -> None:
+    receiver.responses = [Answer(status, "later")]
     controlled = control(receiver)
     assert (controlled.told.status, controlled.told.command_output) == ("failed_command", "{}")
-    assert controlled.error is not None
-    assert str(status) in controlled.error.message
-    assert len(receiver.requests) == (3 if status == 429 else 1)
+    assert posts(receiver) == 3
+    receiver.responses = [*[Answer(status, "later")] * 5, told(200, outcome("confirmed", 0))]
+    assert control(receiver).told.status == "confirmed"
+    assert len({request.body for request in receiver.requests if request.method == "POST"}) == 1
+
+
+def test_409_of_a_v1_service_that_cannot_be_read_is_ambiguous(receiver: Receiver) -> None:
+    """It is what v1 answers after the command ran (contract D.3); v1 tries it again."""
+    receiver.responses = [Answer(409, "<html>")]
+    controlled = control(receiver)
+    assert (controlled.told.status, posts(receiver)) == ("ambiguous", 3)
+    receiver.responses = [*[Answer(409, "<html>")] * 4, Answer(400, "no")]
+    assert control(receiver, attempts=2).told.status == "ambiguous", "a later refusal does not undo it"
 
 
 @pytest.mark.parametrize(
@@ -146,30 +188,83 @@ def test_request_that_nobody_let_through_has_failed_for_certain(receiver: Receiv
         (Answer(closes=True), 3),
         (Answer(502, "bad gateway"), 3),
         (Answer(504, "gateway timeout"), 3),
-        (Answer(500, "Internal Server Error"), 1),
+        (of_agent(Answer(500, "Internal Server Error")), 1),
         (Answer(200, "<html>"), 1),
         (told(200, []), 1),
         (refused(503, "audit_unavailable", "disk full"), 1),
         (refused(500, "agent_fault", "a defect"), 3),
     ],
 )
-def test_outcome_is_ambiguous_when_the_request_may_have_arrived(
+def test_outcome_is_ambiguous_when_the_request_may_have_reached_an_agent(
     receiver: Receiver, answer: Answer, tries: int
 ) -> None:
+    receiver.gets["/healthz"] = [HEALTHY_AGENT]
     receiver.responses = [answer]
     controlled = control(receiver)
     assert controlled.told.status == "ambiguous"
     assert controlled.error is not None
     assert "key-1" in controlled.error.message
-    assert len(receiver.requests) == tries
-    assert len({request.body for request in receiver.requests}) == 1, "each try has the same key"
+    sent = [request.body for request in receiver.requests if request.method == "POST"]
+    assert (len(sent), len(set(sent))) == (tries, 1), "each try has the same key"
 
 
-def test_lost_connection_is_tried_again_with_the_same_key(receiver: Receiver) -> None:
+@pytest.mark.parametrize("answer", [Answer(closes=True), Answer(delay_seconds=20), Answer(200, "<html>")])
+def test_request_that_a_v1_service_may_have_got_is_not_sent_again(
+    receiver: Receiver, answer: Answer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It would run it twice while the first one runs (contract L15)."""
+    monkeypatch.setattr(delivery, "COMMAND_SECONDS", 0.2)
+    monkeypatch.setattr(http_control, "_CONFIRMATION_SECONDS", 0)
+    receiver.gets["/healthz"] = [told(200, {"ok": True})]
+    receiver.responses = [answer]
+    controlled = control(receiver)
+    assert (controlled.told.status, controlled.told.execution_status) == ("ambiguous", "unknown")
+    assert controlled.error is not None
+    assert "key-1" in controlled.error.message
+    assert posts(receiver) == 1
+
+
+def test_who_cannot_be_asked_what_it_is_is_asked_later(receiver: Receiver) -> None:
+    receiver.gets["/healthz"] = [Answer(closes=True), HEALTHY_AGENT]
+    receiver.responses = [Answer(closes=True), told(200, outcome("confirmed", 0, replayed=True))]
+    assert control(receiver).told.status == "confirmed"
+    receiver.take()
+    receiver.gets["/healthz"] = [Answer(closes=True)]
+    receiver.responses = [Answer(closes=True)]
+    assert control(receiver).told.status == "ambiguous"
+    assert posts(receiver) == 1
+
+
+def test_lost_connection_to_an_agent_is_tried_again_with_the_same_key(receiver: Receiver) -> None:
+    receiver.gets["/healthz"] = [HEALTHY_AGENT]
     receiver.responses = [Answer(closes=True), told(200, outcome("confirmed", 0, replayed=True))]
     assert control(receiver).told.replayed is True
-    first, second = receiver.requests
+    first, second = (request for request in receiver.requests if request.method == "POST")
     assert first.body == second.body
+
+
+TOKEN = "s3cret-t0ken"
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        Answer(400, f"no: Bearer {TOKEN} " + TOKEN * 300),
+        Answer(400, "x" * 290 + TOKEN),
+        refused(409, "target_changed", f"not for {TOKEN}"),
+        refused(500, "agent_fault", f"not for {TOKEN}"),
+        told(500, outcome("failed_command", 1, stderr=f"Authorization: Bearer {TOKEN}")),
+        told(200, {"ok": True, "result": {"confirm": {"reason": TOKEN}}}),
+    ],
+)
+def test_token_that_a_service_repeats_is_told_to_nobody(receiver: Receiver, answer: Answer) -> None:
+    receiver.responses = [answer]
+    try:
+        found = repr(control(receiver, token=TOKEN, attempts=1))
+    except OpsError as error:
+        found = error.message
+    assert TOKEN[:6] not in found
+    assert "***" in found
 
 
 def test_request_that_reached_nobody_has_failed_for_certain() -> None:
@@ -228,7 +323,8 @@ def test_loop_that_is_another_by_now_is_left_alone(
 def test_target_is_looked_at_once_though_the_request_is_sent_twice(receiver: Receiver) -> None:
     """The first try may have changed it."""
     receiver.gets["/ops/snapshot"] = [snapshot("run-1", "pending"), snapshot("run-1", "approved")]
-    receiver.responses = [Answer(closes=True), told(200, outcome("confirmed", 0, replayed=True))]
+    receiver.responses = [Answer(503, "later"), told(200, outcome("confirmed", 0, replayed=True))]
     request = REQUEST._replace(expected_approval_id="ab" * 32)
     assert control(receiver, request).told.status == "confirmed"
-    assert [request.method for request in receiver.requests] == ["GET", "POST", "POST"]
+    asked = [request.path for request in receiver.requests]
+    assert (posts(receiver), sum(path.startswith("/ops/snapshot") for path in asked)) == (2, 1)

@@ -69,6 +69,25 @@ def test_odd_trace_documents_do_no_harm(odd: Any) -> None:
     text(render.recent_traces, odd)
 
 
+def test_list_of_traces_breaks_no_word_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    rows = [
+        {
+            "traceId": "f" * 36,
+            "lastAt": "2026-01-31T12:00:05.123Z",
+            "status": status,
+            "loops": ["nightly"] * 2,
+        }
+        for status in ("executed_unconfirmed", "success")
+    ]
+    shown = text(render.recent_traces, {"traces": rows})
+    lines = [line.rstrip() for line in shown.splitlines()]
+    assert len(lines) == 3
+    for line, status in zip(lines[1:], ("executed_unconfirmed", "success"), strict=True):
+        assert len(line) <= 80
+        assert line.split()[:4] == ["f" * 36, "01-31", "12:00:05", status]
+
+
 def test_health_tells_each_reason_with_the_next_step() -> None:
     shown = text(render.health, last_document("health-everything-at-once", "health"))
     assert "runtime_heartbeat_stale  degraded  heartbeatLagSeconds 180 (threshold 120)" in shown

@@ -61,3 +61,9 @@ def test_pagerduty_gets_defaults_for_what_the_catalog_leaves_out() -> None:
             "custom_details": {"escalation": {"n": 1}, "traceId": "t-1"},
         },
     }
+
+
+def test_pagerduty_gets_an_empty_text_of_the_catalog_as_it_is() -> None:
+    config = {"source": "me", "component": "", "group": "", "class": ""}
+    payload = pagerduty_body(ALERT, sink("pagerduty_events", **config), routing_key="key")["payload"]
+    assert (payload["component"], payload["group"], payload["class"]) == ("", "", "")

@@ -6,7 +6,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.core.alert_retries import MAX_TRIES, Entry, document_of, entries_of, is_due, pause_after
+from manager.core.alert_retries import (
+    MAX_TRIES,
+    Asked,
+    Entry,
+    document_of,
+    entries_of,
+    is_due,
+    pause_after,
+)
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 from tests.unit.bridge.strategies import THOROUGH
@@ -27,12 +35,37 @@ def test_entry_is_due_when_its_pause_is_over() -> None:
     assert is_due(entry, NOW - 86_400)
 
 
-def test_entry_is_exhausted_after_its_last_try() -> None:
+def test_entry_without_a_route_is_exhausted_after_its_last_try() -> None:
     entry = Entry(1, {})
     for _ in range(MAX_TRIES - 1):
-        entry = entry.failed({"a": "sink_failed"}, NOW)
+        entry = entry.failed({}, NOW)
         assert not entry.exhausted
-    assert entry.failed({"a": "sink_failed"}, NOW).exhausted
+    assert entry.failed({}, NOW).exhausted
+
+
+def test_sink_is_spent_after_it_was_asked_so_often_whatever_passes_there_were() -> None:
+    entry = Entry(1, {}, routed=True)
+    for _ in range(MAX_TRIES):
+        entry = entry.failed({"a": "sink_failed", "b": "sink_timeout"}, NOW)
+        assert entry.spent == []
+        entry = entry.was_asked("a", NOW)
+    assert entry.spent == ["a"]
+
+
+def test_pass_that_asked_nobody_moves_only_the_next_try() -> None:
+    entry = Entry(1, {}, routed=True).failed({"a": "sink_timeout"}, NOW)
+    later = entry.postponed(entry.waiting, NOW + 100)
+    assert (later.tries, later.asked, later.next_at) == (1, {}, NOW + 160)
+
+
+def test_who_was_never_asked_comes_first_then_who_was_asked_longest_ago() -> None:
+    waiting = {"a": "sink_timeout", "b": "sink_timeout"}
+    entries = [
+        Entry(line, {}, waiting=waiting, asked={"a": Asked(1, NOW + a), "b": Asked(1, NOW + b)})
+        for line, a, b in ((1, 9, 5), (2, 4, 9), (3, 9, 5))
+    ]
+    half = Entry(4, {}, waiting=waiting, asked={"a": Asked(1, NOW)})
+    assert [e.line for e in sorted([*entries, half], key=lambda e: e.urgency)] == [4, 2, 1, 3]
 
 
 def test_sink_that_took_it_waits_no_more() -> None:
@@ -44,6 +77,13 @@ def test_sink_that_took_it_waits_no_more() -> None:
 
 def test_unrouted_entry_is_not_settled() -> None:
     assert not Entry(1, {}).failed({}, NOW).settled
+    assert not Entry(1, {}).settled
+
+
+def test_entry_that_names_a_waiting_sink_is_never_settled() -> None:
+    entry = Entry(1, {}, routed=True, waiting={"a": ""})
+    assert not entry.settled
+    assert is_due(entry, NOW)
 
 
 _reasons = st.dictionaries(
@@ -58,6 +98,12 @@ _entries = st.builds(
     delivered=st.lists(st.fixed_dictionaries({"id": st.text(max_size=5)}), max_size=3).map(tuple),
     waiting=_reasons,
     routed=st.booleans(),
+    digest=st.text(max_size=5),
+    asked=st.dictionaries(
+        st.text(max_size=5),
+        st.builds(Asked, st.integers(0, MAX_TRIES), st.integers(0, 4 * 10**9).map(float)),
+        max_size=3,
+    ),
 )
 
 
@@ -78,6 +124,8 @@ def test_queue_reads_back_as_written(entries: list[Entry]) -> None:
         {"entries": [{"line": 1, "tries": 1, "nextTryAt": "soon", "waiting": {}, "delivered": []}]},
         {"entries": [{"line": 1, "tries": 1, "nextTryAt": None, "waiting": [], "delivered": []}]},
         {"entries": [{"line": 1, "tries": 1, "nextTryAt": None, "waiting": {}, "delivered": [{}]}]},
+        {"entries": [{"line": 1, "tries": 1, "waiting": {}, "delivered": [], "asked": []}]},
+        {"entries": [{"line": 1, "tries": 1, "waiting": {}, "delivered": [], "asked": {"a": {}}}]},
     ],
 )
 def test_queue_that_cannot_be_trusted_is_refused(document: JSON) -> None:

@@ -12,7 +12,11 @@ from spritemesh.shellquote import quote, quote_words
 BASH = shutil.which("bash")
 # What the rules are about, between letters of all kinds.
 _MARKS = " '\"\\|&;()<>!{}*[]?^$`,#~:=-_./%@+\a\b\t\n\v\f\r\x1b\x01\x1f\x7f"
-WORDS = st.lists(st.text(st.sampled_from(_MARKS + "abzÄéß漢🙂09"), max_size=12), min_size=1, max_size=40)
+WORDS = st.lists(
+    st.text(st.sampled_from(_MARKS + "abzÄéß漢🙂09\xa0\xad\u2028\u0378\ue000"), max_size=12),
+    min_size=1,
+    max_size=40,
+)
 
 
 @pytest.mark.parametrize(
@@ -26,6 +30,9 @@ WORDS = st.lists(st.text(st.sampled_from(_MARKS + "abzÄéß漢🙂09"), max_siz
         ("#1 of #2", r"\#1\ of\ #2"),
         ("~/a ~b c:~d e=~f g~", r"\~/a\ ~b\ c:\~d\ e=\~f\ g~"),
         ("two\nlines", r"$'two\nlines'"),
+        ("a\u2028b", r"$'a\342\200\250b'"),
+        ("a\u0378b", r"$'a\315\270b'"),
+        ("a\xa0\xadb", "a\xa0\xadb"),
         ("\x1b[1m it's \\ \x7f", r"$'\E[1m it\'s \\ \177'"),
     ],
 )

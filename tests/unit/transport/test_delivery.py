@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from manager.transport import Controlled, Retry
-from manager.transport.delivery import Unanswered, deliver
+from manager.transport.delivery import Failed, Unanswered, deliver
 from spritemesh.bridge.told import Told, told_by_answer
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
@@ -75,6 +75,18 @@ def test_request_that_was_never_sent_is_the_failure_of_v1(reason: str) -> None:
     assert (told.command, told.command_output, outcome, recorded_at) == (COMMAND, "{}", None, None)
     assert error is not None
     assert error.reason == reason
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_error_of_a_v1_service_is_its_failure_unless_it_may_have_run_it(again: bool) -> None:
+    def failed() -> Failed:
+        return Failed(never_sent("service_http_error"), again=again)
+
+    assert status_of(delivered(*[failed()] * 3).told) == ("failed_command", "failed_command", 1)
+    unreadable = Unanswered(never_sent("service_http_error"), again=True)
+    assert status_of(delivered(unreadable, failed(), failed()).told) == ("ambiguous", "unknown", None)
+    if again:
+        assert delivered(failed(), failed(), ANSWER) == ANSWER
 
 
 @pytest.mark.parametrize("reason", ["token_wrong", "token_missing", "unsupported_method"])

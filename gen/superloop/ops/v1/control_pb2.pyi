@@ -168,7 +168,7 @@ class CancelLoopRequest(_message.Message):
     note: _builtins.str
     """Why, at most 4,096 bytes. Empty: none."""
     idempotency_key: _builtins.str
-    """Stands for this request; 1 to 128 printable ASCII characters. Required."""
+    """Stands for this request; 1 to 128 printable characters. Required."""
     trace_id: _builtins.str
     """Trace of the intent. Empty: that of the metadata, or else a new one."""
     expected_run_id: _builtins.str

@@ -89,7 +89,7 @@ def test_what_was_seen_before_a_look_that_fails_is_kept(reader: LoopReader) -> N
             raise OpsError("artifact_invalid", "torn")
         return found
 
-    result, seen = confirm("approve", look, timeout_seconds=0.02, interval_seconds=0.005)
+    result, seen = confirm("approve", look, timeout_seconds=0.12, interval_seconds=0.05)
     assert result.attempts > 1
     assert result.observed_last_event == "role_end"
     assert seen is not None
@@ -107,6 +107,19 @@ def test_interval_of_zero_is_a_second(reader: LoopReader, repo: Repo) -> None:
     result, _ = confirm("cancel", look, timeout_seconds=60, interval_seconds=0, wait=waits)
     assert (result.confirmed, result.attempts) == (True, 4)
     assert waits.seconds == [1.0, 1.0, 1.0]
+
+
+def test_interval_has_a_floor(reader: LoopReader, repo: Repo) -> None:
+    repo.put("state.json", ACTIVE)
+    waits = Waits()
+
+    def look() -> Observation:
+        if waits.seconds:
+            repo.put("state.json", {})
+        return observe(reader)
+
+    confirm("cancel", look, timeout_seconds=60, interval_seconds=0.001, wait=waits)
+    assert waits.seconds == [0.05]
 
 
 def test_wait_is_no_longer_than_the_time_that_is_left(reader: LoopReader, repo: Repo) -> None:

@@ -14,7 +14,15 @@ from spritemesh import traceindex
 from spritemesh.control import Confirmation, ControlRequest
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import control_pb2 as pb
-from tests.harness.control import LOOK, Runtime, audit_directory, audit_of, request
+from tests.harness.control import (
+    LOOK,
+    Runtime,
+    audit_directory,
+    audit_of,
+    refusals_of,
+    refusals_path,
+    request,
+)
 from tests.harness.loops import LoopFiles, Repo
 from tests.harness.waiting import wait_for
 from tests.unit.agent.control.conftest import MakePlane
@@ -127,10 +135,62 @@ def test_replay_needs_no_loop_any_more(plane: ControlPlane, loop: LoopFiles) -> 
     assert refusal(plane, request()).reason == "loop_not_found"
 
 
-def test_unknown_loop_leaves_no_trace(plane: ControlPlane, repo: Repo, runtime: Runtime) -> None:
-    assert refusal(plane, request(loop_id="nowhere")).reason == "loop_not_found"
-    assert sorted(path.name for path in (repo.root / ".superloop").iterdir()) == ["loops"]
+def test_unknown_loop_is_noted_without_files_of_its_own(
+    plane: ControlPlane, repo: Repo, runtime: Runtime
+) -> None:
+    asked = request(loop_id="nowhere", trace_id="t")
+    assert refusal(plane, asked, Caller(edge="grpc")).reason == "loop_not_found"
+    assert sorted(path.name for path in (repo.root / ".superloop").iterdir()) == ["loops", "sprite-agent"]
+    [row] = refusals_of(repo)
+    assert row.pop("timestamp")
+    assert row == {
+        "transport": "grpc",
+        "reasonCode": "loop_not_found",
+        "field": "loop_id",
+        "message": "loop 'nowhere' not found; nothing was run",
+        "loopId": "nowhere",
+        "intent": "cancel",
+        "requestedBy": "op",
+        "traceId": "t",
+    }
     assert runtime.calls == []
+
+
+def test_malformed_requests_are_noted_cut_and_in_one_line(plane: ControlPlane, repo: Repo) -> None:
+    refusal(plane, request("pause", requested_by="x\ny" * 200, loop_id="a"))
+    refusal(plane, request(loop_id="../\udc80", key=""))
+    first, second = refusals_of(repo)
+    assert (first["transport"], first["reasonCode"], first["intent"]) == ("local", "unknown_intent", "pause")
+    assert len(first["requestedBy"]) == 128
+    assert second["loopId"] == "../\\udc80"
+    assert audit_of(repo, "a").invocations == []
+
+
+def test_notes_of_refusals_are_bounded_and_fail_nothing(
+    plane: ControlPlane, repo: Repo, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sprite_agent.control.refusals.MAX_BYTES", 1000)
+    for number in range(10):
+        refusal(plane, request("pause", trace_id=f"t-{number}"))
+    path = refusals_path(repo)
+    assert path.stat().st_size < 1500
+    assert path.with_name("refusals.jsonl.1").stat().st_size < 1500
+    assert refusals_of(repo)[-1]["traceId"] == "t-9"
+    path.unlink()
+    path.mkdir()
+    assert refusal(plane, request("pause")).reason == "unknown_intent"
+
+
+def test_failed_decision_without_anything_pending_says_so(
+    plane: ControlPlane, repo: Repo, loop: LoopFiles, runtime: Runtime
+) -> None:
+    runtime.does("exit 3")
+    outcome = plane.execute(request("approve", key="none", even_if_nothing_pending=True))
+    assert (outcome.status, outcome.reason, outcome.exit_code) == (FAILED, "nothing_pending", 3)
+    assert audit_of(repo).control[-1]["reasonCode"] == "control_failed_command"
+    assert plane.execute(request("cancel")).reason == "control_failed_command"
+    loop.put("approval.json", {"status": "pending"})
+    assert plane.execute(request("approve")).reason == "control_failed_command"
 
 
 def test_fifty_at_once_are_executed_once(make_plane: MakePlane, runtime: Runtime, repo: Repo) -> None:

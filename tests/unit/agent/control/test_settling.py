@@ -3,7 +3,9 @@
 import os
 import signal
 import sqlite3
+import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -22,6 +24,7 @@ from sprite_agent.control.ledger import (
     request_text,
 )
 from sprite_agent.control.lock import loop_lock
+from sprite_agent.control.mark import process_mark
 from sprite_agent.control.observation import observe
 from sprite_agent.control.record import Caller, caller_text
 from sprite_agent.runtime.layout import agent_directory
@@ -63,15 +66,16 @@ def begun(asked: ControlRequest) -> pb.ControlOutcome:
         idempotency_key=asked.idempotency_key,
         requested_by=asked.requested_by,
         status=AMBIGUOUS,
-        reason="control_interrupted",
         command="runtime",
     )
     outcome.started_at.FromSeconds(1_700_000_000)
     return outcome
 
 
-def leave(ledger: Ledger, loop: LoopFiles, asked: ControlRequest, state: int = STARTED) -> None:
-    """Leave a row behind as a process that died does."""
+def leave(
+    ledger: Ledger, loop: LoopFiles, asked: ControlRequest, state: int = STARTED, process: str = ""
+) -> None:
+    """Leave a row behind as a process that died does. process: the mark of its command."""
     outcome = begun(asked)
     if state != STARTED:
         outcome.exit_code, outcome.reason = 0, ""
@@ -89,9 +93,20 @@ def leave(ledger: Ledger, loop: LoopFiles, asked: ControlRequest, state: int = S
             audited=False,
             started_at=1_700_000_000.0,
             finished_at=0.0,
+            process=process,
         )
     )
     reader.close()
+
+
+@contextmanager
+def orphan() -> Iterator["subprocess.Popen[bytes]"]:
+    """A command whose starter is dead, as far as the ledger tells."""
+    with subprocess.Popen(["sleep", "60"]) as process:
+        try:
+            yield process
+        finally:
+            process.kill()
 
 
 def refusal(plane: ControlPlane, asked: ControlRequest) -> OpsError:
@@ -170,9 +185,66 @@ def test_what_somebody_works_on_is_left_alone(
     with loop_lock(locks, "alpha") as held:
         assert held
         assert plane.settle() == 0
-        assert plane.invocation(KEY).state == pb.INVOCATION_STATE_STARTED
+        told = plane.invocation(KEY)
+        assert told.state == pb.INVOCATION_STATE_STARTED
         assert refusal(plane, request(key="next")).reason == "control_in_progress"
     assert plane.settle() == 1
+
+
+def test_command_that_outlived_its_starter_keeps_its_loop(
+    plane: ControlPlane, ledger: Ledger, loop: LoopFiles, runtime: Runtime, repo: Repo
+) -> None:
+    repo.loop("beta")
+    with orphan() as process:
+        leave(ledger, loop, request(key=KEY), process=process_mark(process.pid))
+        assert plane.settle() == 0
+        assert plane.has_left()
+        error = refusal(plane, request(key="next"))
+        assert error.reason == "control_in_progress"
+        assert str(process.pid) in error.message
+        told = plane.invocation(KEY)
+        assert (told.state, told.outcome.reason) == (pb.INVOCATION_STATE_STARTED, "")
+        assert plane.execute(request(loop_id="beta")).exit_code == 0
+    assert not plane.has_left()
+    assert plane.execute(request(key="next")).exit_code == 0
+    assert plane.invocation(KEY).outcome.reason == "control_interrupted"
+    assert len(runtime.calls) == 2
+
+
+def test_same_request_waits_for_a_command_that_outlived_its_starter(
+    plane: ControlPlane, ledger: Ledger, loop: LoopFiles, runtime: Runtime
+) -> None:
+    asked = request(key=KEY)
+    with orphan() as process, ThreadPoolExecutor(1) as pool:
+        leave(ledger, loop, asked, process=process_mark(process.pid))
+        joined = pool.submit(plane.execute, asked)
+        # Nor do others, who look at the loop meanwhile, make it give up.
+        until = time.monotonic() + 0.6
+        while time.monotonic() < until:
+            assert plane.has_left()
+            assert not joined.done()
+        process.kill()
+        outcome = joined.result()
+    assert (outcome.status, outcome.reason, outcome.replayed) == (AMBIGUOUS, "control_interrupted", True)
+    assert runtime.calls == []
+
+
+def test_same_request_does_not_wait_for_ever(
+    make_plane: MakePlane, ledger: Ledger, loop: LoopFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("sprite_agent.control.plane._WAIT_MARGIN_SECONDS", 0.1)
+    with orphan() as process:
+        leave(ledger, loop, request(key=KEY), process=process_mark(process.pid))
+        error = refusal(make_plane(runtime_timeout=0.1), request(key=KEY))
+    assert error.reason == "control_in_progress"
+
+
+def test_later_process_with_the_same_number_is_another(
+    plane: ControlPlane, ledger: Ledger, loop: LoopFiles
+) -> None:
+    with orphan() as process:
+        leave(ledger, loop, request(key=KEY), process=process_mark(process.pid) + "0")
+        assert plane.settle() == 1
 
 
 def test_rows_that_are_written_already_are_not_written_again(

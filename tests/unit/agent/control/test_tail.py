@@ -24,7 +24,7 @@ def kept(*pieces: bytes) -> Kept:
         (b"\n\nafter blank lines\n\n", "\n\nafter blank lines"),
         ("María\n".encode(), "María"),
         (b"\xff\xfe\n", "\ufffd\ufffd"),
-        (b"a\0b\x1b[1m\n", "a\0b\x1b[1m"),
+        (b"a\0b\x1b[1m\n\0", "ab\x1b[1m"),
     ],
 )
 def test_output_is_kept_without_what_ends_lines(written: bytes, text: str) -> None:

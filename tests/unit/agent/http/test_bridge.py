@@ -28,7 +28,7 @@ def client(repo: Repo, pool: ThreadPoolExecutor, *, max_streams: int = 10) -> ht
     desk = cast("ControlDesk", None)
     bridge = Bridge(Repository(str(repo.root)), TokenCheck(""), drain, pool, desk)
     transport = httpx.ASGITransport(cast("Any", bridge))
-    return httpx.AsyncClient(transport=transport, base_url="http://sprite")
+    return httpx.AsyncClient(transport=transport, base_url="http://localhost")
 
 
 async def test_a_defect_is_no_more_than_a_status(

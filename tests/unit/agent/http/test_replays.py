@@ -80,13 +80,6 @@ def test_old_answers_are_dropped(kept: AnswerFiles, path: Path) -> None:
     assert list(json.loads(path.read_text())) == ["new"]
 
 
-def test_an_answer_of_nothing_run_stands_for_nothing(kept: AnswerFiles) -> None:
-    kept.store("alpha", "k", answer(status="failed_command", exitCode=127))
-    assert kept.find("alpha", "k") is None
-    kept.store("alpha", "k", answer(status="failed_command", exitCode=1))
-    assert kept.find("alpha", "k") is not None
-
-
 def test_several_writers_lose_nothing(repo: Repo, path: Path) -> None:
     def write(first: int) -> None:
         mine = AnswerFiles(str(repo.root))

@@ -6,20 +6,23 @@ their words is used: a failure is told by its class alone.
 """
 
 import logging
+import ssl
 import threading
 from typing import NamedTuple
 
 import httpx
 
-from manager.alerts.secrets import Scrubber
 from manager.core.alert_rows import Answer
-from spritemesh import __version__
+from spritemesh import __version__, tls
+from spritemesh.secrets import Scrubber
 
 _MESSAGE_CHARS = 300
 # Far more than is kept of an answer.
 _ANSWER_BYTES = 16 * 1024
 # Refusals that pass by themselves: time-out, too early, too many requests.
 _PASSING = frozenset({408, 425, 429})
+
+_TELL_THE_END = ("content-length", "transfer-encoding")
 
 _HEADERS = [
     ("User-Agent", f"spritemesh/{__version__}"),
@@ -38,7 +41,7 @@ class Post(NamedTuple):
     timeout: float
 
 
-class Delivery:
+class Poster:
     """Sends requests, each over a connection of its own. Close it at the end."""
 
     def __init__(self) -> None:
@@ -48,6 +51,7 @@ class Delivery:
         self._client = httpx.Client(
             follow_redirects=False,
             trust_env=False,
+            verify=tls.verifying(),
             limits=httpx.Limits(max_keepalive_connections=0),
         )
 
@@ -59,26 +63,30 @@ class Delivery:
         exchange = _Exchange(self._client, post)
         # The library limits each step, not their sum, and no step of finding an address. A thread that is
         # left behind holds one socket until the other side lets go, or the process ends.
-        thread = threading.Thread(target=exchange.run, name="alert-delivery", daemon=True)
+        thread = threading.Thread(target=exchange.run, name="alert-post", daemon=True)
         thread.start()
         thread.join(post.timeout)
-        status, cut = exchange.status, exchange.cut
+        status, is_whole = exchange.status, exchange.is_whole
         if status is None:
-            return _no_answer(exchange.failure or "sink_timeout", post.timeout)
-        message = _message(exchange.body, scrubber, cut=cut)
+            return exchange.failure or Answer("sink_timeout", None, f"no answer within {post.timeout:g} s")
+        message = _message(exchange.body, scrubber, cut=not is_whole)
         return Answer(_reason_of_status(status), status, message)
 
 
 class _Exchange:
-    """A request under way in a thread. `status` is set as soon as there is one."""
+    """A request under way in a thread.
+
+    `status` is set as soon as there is one; `is_whole` after `body`, when that has come to an end that the
+    sink had told. `failure` is set when there is no answer.
+    """
 
     def __init__(self, client: httpx.Client, post: Post) -> None:
         self._client = client
         self._post = post
         self.status: int | None = None
         self.body = b""
-        self.cut = False
-        self.failure = ""
+        self.is_whole = False
+        self.failure: Answer | None = None
 
     def run(self) -> None:
         post = self._post
@@ -91,11 +99,12 @@ class _Exchange:
                 for piece in response.iter_raw():
                     self.body += piece
                     if len(self.body) >= _ANSWER_BYTES:
-                        self.cut = True
-                        break
+                        return
+                # Where no end was told, the connection may have been lost in the middle.
+                self.is_whole = not response.headers.keys().isdisjoint(_TELL_THE_END)
         except Exception as error:
             # Whatever it is, its words may hold secrets.
-            self.failure = _reason_of(error)
+            self.failure = _failure(error, post.timeout)
 
 
 def _merged(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
@@ -103,15 +112,24 @@ def _merged(headers: list[tuple[str, str]]) -> list[tuple[bytes, bytes]]:
     return list(chosen.values())
 
 
-def _reason_of(error: Exception) -> str:
+def _failure(error: Exception, timeout: float) -> Answer:
+    """Why there was no answer, told by the class of an error."""
     if isinstance(error, httpx.TimeoutException):
-        return "sink_timeout"
-    if isinstance(error, httpx.NetworkError) and not isinstance(error, httpx.ConnectError):
-        return "sink_failed"
-    if isinstance(error, httpx.RemoteProtocolError):
-        return "sink_failed"
-    # An address that is none, a header that cannot be sent, nobody who listens, a certificate of another.
-    return "sink_unreachable"
+        return Answer("sink_timeout", None, f"no answer within {timeout:g} s")
+    causes = [error]
+    # The library names no cause itself everywhere.
+    while isinstance(causes[-1].__context__, Exception):
+        causes.append(causes[-1].__context__)
+    if any(isinstance(cause, ssl.SSLCertVerificationError) for cause in causes):
+        return Answer("sink_unreachable", None, "TLS failed: its certificate cannot be verified")
+    if any(isinstance(cause, ssl.SSLError) for cause in causes):
+        return Answer("sink_unreachable", None, "TLS failed")
+    if isinstance(error, httpx.ConnectError):
+        return Answer("sink_unreachable", None, "no connection could be made")
+    if isinstance(error, httpx.NetworkError | httpx.RemoteProtocolError):
+        return Answer("sink_failed", None, "the connection ended without an answer")
+    # An address that is none, a header that cannot be sent.
+    return Answer("sink_unreachable", None, "the request could not be formed")
 
 
 def _reason_of_status(status: int) -> str:
@@ -123,20 +141,7 @@ def _reason_of_status(status: int) -> str:
     return "sink_rejected" if 400 <= status < 500 and status not in _PASSING else "sink_failed"
 
 
-def _no_answer(reason: str, timeout: float) -> Answer:
-    words = {
-        "sink_timeout": f"no answer within {timeout:g} s",
-        "sink_unreachable": "no connection could be made",
-        "sink_failed": "the connection ended without an answer",
-    }
-    return Answer(reason, None, words[reason])
-
-
 def _message(body: bytes, scrubber: Scrubber, *, cut: bool) -> str | None:
-    """What is kept of an answer (contract I.3), without secrets."""
-    text = body.decode("utf-8", "replace")
-    if cut:
-        # A secret may go on where reading ended.
-        text = text[: max(0, len(text) - scrubber.longest)]
-    text = scrubber.scrub(text).replace("\0", "").rstrip("\n").replace("\n", " ")
+    """What is kept of an answer (contract I.3), without secrets. cut: there may have been more."""
+    text = scrubber.scrub(body, cut=cut).replace("\0", "").rstrip("\n").replace("\n", " ")
     return text[:_MESSAGE_CHARS] or None

@@ -1,10 +1,10 @@
-"""Secrets do not come back out of answers."""
+"""Secrets do not come back out of answers, whole or cut."""
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.alerts.secrets import Scrubber
+from spritemesh.secrets import Scrubber
 from tests.unit.bridge.strategies import THOROUGH
 
 URL = "https://user:pw@hooks.example.com/services/T0000000/B0000000/XyZsecretXyZ?key=querysecret"
@@ -43,3 +43,30 @@ def test_no_secret_is_left_in_any_text(secrets: list[str], text: str) -> None:
     scrubber = Scrubber(secrets)
     for secret in secrets:
         assert secret not in scrubber.scrub(f"{text}{secret}{text}")
+
+
+def test_secret_that_is_cut_at_the_end_goes() -> None:
+    scrubber = Scrubber(["http://host/services/T000SECRETTOKEN"])
+    assert scrubber.scrub("posted to /services/T000SECRETTO", cut=True) == "posted to ***"
+    assert scrubber.scrub("posted to all", cut=True) == "posted to all"
+    # Nothing was cut here: what ends like that is a word of the answer.
+    assert scrubber.scrub("see T000", cut=False) == "see T000"
+
+
+def test_secret_that_is_cut_within_a_character_goes() -> None:
+    said = "bad key geheimschlüssel".encode()
+    cut = said[: said.index("ü".encode()) + 1]
+    assert Scrubber(["geheimschlüssel"]).scrub(cut, cut=True) == "bad key ***"
+
+
+def test_secrets_that_overlap_go_together() -> None:
+    assert Scrubber(["abcdef", "efghij"]).scrub("-abcdefghij-") == "-***-"
+
+
+@THOROUGH
+@given(st.text(min_size=4, max_size=20).filter(lambda text: "*" not in text), st.text(), st.data())
+def test_no_beginning_of_a_secret_is_left_where_a_text_is_cut(
+    secret: str, text: str, data: st.DataObject
+) -> None:
+    begun = secret[: data.draw(st.integers(1, len(secret)))]
+    assert not Scrubber([secret]).scrub(text + begun, cut=True).endswith(begun)

@@ -1,0 +1,63 @@
+"""refusals.jsonl: what was refused before it could be put on a loop's record.
+
+Nothing ran, so it fails open; and whoever sends rubbish without end must not fill the disk.
+"""
+
+import fcntl
+import os
+
+from sprite_agent.runtime.layout import agent_directory
+from spritemesh import files
+from spritemesh.control import ControlRequest
+from spritemesh.errors import OpsError, one_line
+from spritemesh.times import format_utc
+from spritemesh.values import drop, nz
+
+# Then it becomes refusals.jsonl.1, in the place of the one before.
+MAX_BYTES = 4 * 1024 * 1024
+_MESSAGE_CHARS = 500
+_WORD_CHARS = 128
+
+
+def append_refusal(repo: str, request: ControlRequest, edge: str, error: OpsError, now: float) -> None:
+    """Append a row, unsynced. request: as far as it is known. edge: grpc, http or local."""
+    path = os.path.join(agent_directory(repo), "refusals.jsonl")
+    row = drop(
+        {
+            "timestamp": format_utc(now),
+            "transport": edge,
+            "reasonCode": error.reason,
+            "field": nz(error.field),
+            "message": one_line(error.message[:_MESSAGE_CHARS]),
+            "loopId": _shown(request.loop_id),
+            "intent": _shown(request.intent),
+            "requestedBy": _shown(request.requested_by),
+            "traceId": _shown(request.trace_id),
+        }
+    )
+    try:
+        _rotate(path)
+        files.append_rows(path, [row])
+    except OSError:
+        return
+
+
+def _rotate(path: str) -> None:
+    """Put the file aside when it is full. Raises OSError."""
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return
+    try:
+        if os.fstat(handle).st_size < MAX_BYTES:
+            return
+        fcntl.flock(handle, fcntl.LOCK_EX)
+        # Somebody else may have done so, and the name be that of a fresh one.
+        if os.path.samestat(os.fstat(handle), os.stat(path)):
+            os.replace(path, f"{path}.1")
+    finally:
+        os.close(handle)
+
+
+def _shown(word: str) -> str | None:
+    return nz(one_line(word[:_WORD_CHARS]))
