@@ -90,7 +90,7 @@ def body_of(request: ControlRequest) -> bytes:
             # Ours: an agent's bridge checks them, a v1 service passes them over.
             "expectedRunId": nz(request.expected_run_id),
             "expectedApprovalId": nz(request.expected_approval_id),
-            "requirePending": None if request.even_if_nothing_pending else True,
+            "requirePending": (request.intent != "cancel" and not request.even_if_nothing_pending) or None,
         }
     )
     return jsontext.pretty(document) + b"\n"
