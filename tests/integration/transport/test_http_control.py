@@ -23,6 +23,7 @@ REQUEST = ControlRequest(
     note="ship it",
     trace_id="trace-1",
     confirmation=Confirmation(timeout_seconds=0),
+    even_if_nothing_pending=True,
 )
 CONFIRM = {"intent": "approve", "confirmed": True, "reason": "completion_observed"}
 
@@ -86,6 +87,15 @@ def test_request_is_what_v1_posts(receiver: Receiver) -> None:
     assert request.header("content-type") == "application/json"
     assert request.header("authorization") == "Bearer s3cret"
     assert request.header("x-trace-id") == "trace-1"
+
+
+@pytest.mark.parametrize(("intent", "asked"), [("approve", True), ("reject", True), ("cancel", None)])
+def test_pending_approval_is_asked_for_where_one_is_decided(
+    receiver: Receiver, intent: str, asked: bool | None
+) -> None:
+    receiver.responses = [told(200, outcome("confirmed", 0))]
+    control(receiver, REQUEST._replace(intent=intent, even_if_nothing_pending=False))
+    assert json.loads(receiver.requests[0].body).get("requirePending") is asked
 
 
 @pytest.mark.parametrize(
