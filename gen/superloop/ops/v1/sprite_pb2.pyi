@@ -216,6 +216,7 @@ class WatchEventsRequest(_message.Message):
     MAX_EVENTS_FIELD_NUMBER: _builtins.int
     BOOKMARK_INTERVAL_FIELD_NUMBER: _builtins.int
     TRACE_ID_FIELD_NUMBER: _builtins.int
+    MAX_BATCH_BYTES_FIELD_NUMBER: _builtins.int
     loop_id: _builtins.str
     """Loop id; refused when it could leave its directory."""
     follow: _builtins.bool
@@ -224,6 +225,10 @@ class WatchEventsRequest(_message.Message):
     """End after so many events. 0: no limit."""
     trace_id: _builtins.str
     """Becomes `traceId` of the events, at most 128 characters. Empty: metadata, or else null."""
+    max_batch_bytes: _builtins.int
+    """Wanted size of a batch's lines, for a slow way. Granted within 4 KiB and 64 KiB; one line may be longer.
+    0: 64 KiB.
+    """
     @_builtins.property
     def after(self) -> _envelope_pb2.LogPosition:
         """Place after which events are wanted. Absent: the beginning. With a digest it is verified; without
@@ -243,10 +248,11 @@ class WatchEventsRequest(_message.Message):
         max_events: _builtins.int = ...,
         bookmark_interval: _duration_pb2.Duration | None = ...,
         trace_id: _builtins.str = ...,
+        max_batch_bytes: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "bookmark_interval", b"bookmark_interval"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "bookmark_interval", b"bookmark_interval", "follow", b"follow", "loop_id", b"loop_id", "max_events", b"max_events", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["after", b"after", "bookmark_interval", b"bookmark_interval", "follow", b"follow", "loop_id", b"loop_id", "max_batch_bytes", b"max_batch_bytes", "max_events", b"max_events", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -333,14 +339,21 @@ class Opened(_message.Message):
     MAX_EVENTS_FIELD_NUMBER: _builtins.int
     BOOKMARK_INTERVAL_FIELD_NUMBER: _builtins.int
     START_FIELD_NUMBER: _builtins.int
+    SPRITE_ID_FIELD_NUMBER: _builtins.int
     agent_version: _builtins.str
     """Version of spritemesh that the agent runs."""
     boot_id: _builtins.str
-    """Random id of this start of the agent, 32 hexadecimal digits."""
+    """Random id of this start of the agent, 32 hexadecimal digits. It changes, too, when the agent finds that it
+    had been suspended.
+    """
     follow: _builtins.bool
     """Whether the stream stays open."""
     max_events: _builtins.int
     """Events after which the stream ends. 0: no limit."""
+    sprite_id: _builtins.str
+    """Id of the sprite, kept in its repository or given to its agent. A copy of the sprite has the same. Empty:
+    there is none.
+    """
     @_builtins.property
     def capabilities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Names of optional abilities. `control`: ControlService is served."""
@@ -363,10 +376,11 @@ class Opened(_message.Message):
         max_events: _builtins.int = ...,
         bookmark_interval: _duration_pb2.Duration | None = ...,
         start: _envelope_pb2.LogPosition | None = ...,
+        sprite_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["bookmark_interval", b"bookmark_interval", "start", b"start"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "bookmark_interval", b"bookmark_interval", "boot_id", b"boot_id", "capabilities", b"capabilities", "follow", b"follow", "max_events", b"max_events", "start", b"start"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent_version", b"agent_version", "bookmark_interval", b"bookmark_interval", "boot_id", b"boot_id", "capabilities", b"capabilities", "follow", b"follow", "max_events", b"max_events", "sprite_id", b"sprite_id", "start", b"start"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -609,12 +623,15 @@ class Heartbeat(_message.Message):
     RUNTIME_FIELD_NUMBER: _builtins.int
     LOOP_ID_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
+    SPRITE_ID_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """From 1, plus one for each heartbeat of this stream."""
     boot_id: _builtins.str
-    """Random id of this start of the agent, 32 hexadecimal digits."""
+    """As in Opened."""
     loop_id: _builtins.str
     """Loop that `head` tells of. Empty: none."""
+    sprite_id: _builtins.str
+    """As in Opened."""
     @_builtins.property
     def sent_at(self) -> _timestamp_pb2.Timestamp:
         """The agent's clock when the heartbeat was made."""
@@ -646,10 +663,11 @@ class Heartbeat(_message.Message):
         runtime: Global___RuntimeProcess | None = ...,
         loop_id: _builtins.str = ...,
         head: Global___LogHead | None = ...,
+        sprite_id: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "granted_interval", b"granted_interval", "head", b"head", "runtime", b"runtime", "sent_at", b"sent_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "boot_id", b"boot_id", "granted_interval", b"granted_interval", "head", b"head", "loop_id", b"loop_id", "runtime", b"runtime", "sent_at", b"sent_at", "sequence", b"sequence"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "boot_id", b"boot_id", "granted_interval", b"granted_interval", "head", b"head", "loop_id", b"loop_id", "runtime", b"runtime", "sent_at", b"sent_at", "sequence", b"sequence", "sprite_id", b"sprite_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -668,6 +686,8 @@ class AgentFacts(_message.Message):
     CPU_TIME_FIELD_NUMBER: _builtins.int
     EVENT_LOOP_LAG_FIELD_NUMBER: _builtins.int
     DRAINING_FIELD_NUMBER: _builtins.int
+    RESUMED_AT_FIELD_NUMBER: _builtins.int
+    SUSPENDED_FOR_FIELD_NUMBER: _builtins.int
     version: _builtins.str
     """Version of spritemesh."""
     pid: _builtins.int
@@ -688,6 +708,14 @@ class AgentFacts(_message.Message):
     def event_loop_lag(self) -> _duration_pb2.Duration:
         """How late the event loop last woke up: large when the agent itself is stuck."""
 
+    @_builtins.property
+    def resumed_at(self) -> _timestamp_pb2.Timestamp:
+        """When the agent last found that it had not run for seconds: stopped, or its machine paused. Absent: never."""
+
+    @_builtins.property
+    def suspended_for(self) -> _duration_pb2.Duration:
+        """How long it had not run then."""
+
     def __init__(
         self,
         *,
@@ -698,10 +726,12 @@ class AgentFacts(_message.Message):
         cpu_time: _duration_pb2.Duration | None = ...,
         event_loop_lag: _duration_pb2.Duration | None = ...,
         draining: _builtins.bool = ...,
+        resumed_at: _timestamp_pb2.Timestamp | None = ...,
+        suspended_for: _duration_pb2.Duration | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["cpu_time", b"cpu_time", "event_loop_lag", b"event_loop_lag", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["cpu_time", b"cpu_time", "event_loop_lag", b"event_loop_lag", "resumed_at", b"resumed_at", "started_at", b"started_at", "suspended_for", b"suspended_for"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_time", b"cpu_time", "draining", b"draining", "event_loop_lag", b"event_loop_lag", "pid", b"pid", "rss_bytes", b"rss_bytes", "started_at", b"started_at", "version", b"version"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cpu_time", b"cpu_time", "draining", b"draining", "event_loop_lag", b"event_loop_lag", "pid", b"pid", "resumed_at", b"resumed_at", "rss_bytes", b"rss_bytes", "started_at", b"started_at", "suspended_for", b"suspended_for", "version", b"version"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
