@@ -14,6 +14,7 @@ from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from sprite_agent.control import Caller, ControlPlane
+from sprite_agent.counts import Counts
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import control_pb2 as pb
@@ -28,6 +29,10 @@ _LOOKERS = 4
 _LEFT_SECONDS = 1.0
 # Confirmations that are told to end are recorded and answered within this time.
 _ANSWER_SECONDS = 1.0
+
+# Counted beside the statuses of an outcome.
+_REFUSED = "refused"
+_REPLAYED = "replayed"
 
 _log = logging.getLogger("sprite_agent")
 _T = TypeVar("_T")
@@ -44,13 +49,22 @@ class _Operation(NamedTuple):
 class ControlDesk:
     """Hands requests to a plane. Of one event loop."""
 
-    def __init__(self, plane: ControlPlane, max_operations: int = MAX_OPERATIONS) -> None:
+    def __init__(
+        self, plane: ControlPlane, max_operations: int = MAX_OPERATIONS, counts: Counts | None = None
+    ) -> None:
+        """counts: where answers are counted."""
         self._plane = plane
+        self._counts = counts or Counts()
         self._lookers = ThreadPoolExecutor(_LOOKERS, "look")
-        self._max_operations = max_operations
+        self.max_operations = max_operations
         self._running: set[_Outcome] = set()
         self._by_key: dict[str, _Operation] = {}
         self._settlement: asyncio.Future[int] | None = None
+
+    @property
+    def running(self) -> int:
+        """Executions under way."""
+        return len(self._running)
 
     async def execute(self, request: ControlRequest, caller: Caller | None = None) -> pb.ControlOutcome:
         """Execute a request, or join the same one under way; its outcome is a replay then.
@@ -69,11 +83,12 @@ class ControlDesk:
             outcome = pb.ControlOutcome()
             outcome.CopyFrom(await asyncio.shield(operation.outcome))
             outcome.replayed = True
+            self._count(request, outcome)
             return outcome
-        if len(self._running) >= self._max_operations:
+        if len(self._running) >= self.max_operations:
             full = OpsError(
                 "too_many_controls",
-                f"the agent executes {self._max_operations} control operations already; nothing was run",
+                f"the agent executes {self.max_operations} control operations already; nothing was run",
                 retry_after=FULL_RETRY_SECONDS,
             )
             await self.note_refusal(request, caller, full)
@@ -83,6 +98,7 @@ class ControlDesk:
 
     async def note_refusal(self, request: ControlRequest, caller: Caller, error: OpsError) -> None:
         """As ControlPlane.note_refusal."""
+        self._counts.control_answered(request.intent, _REFUSED)
         await self._look(lambda: self._plane.note_refusal(request, caller, error))
 
     async def invocation(self, key: str) -> pb.GetInvocationResponse:
@@ -143,10 +159,18 @@ class ControlDesk:
             self._running.discard(ended)
             if self._by_key.get(request.idempotency_key) is operation:
                 del self._by_key[request.idempotency_key]
-            ended.exception()  # seen, even if whoever asked is gone
+            error = ended.exception()  # seen, even if whoever asked is gone
+            if error is None:
+                self._count(request, ended.result())
+            elif isinstance(error, OpsError):
+                self._counts.control_answered(request.intent, _REFUSED)
 
         outcome.add_done_callback(finish)
         return outcome
+
+    def _count(self, request: ControlRequest, outcome: pb.ControlOutcome) -> None:
+        status = pb.ControlStatus.Name(outcome.status).removeprefix("CONTROL_STATUS_").lower()
+        self._counts.control_answered(request.intent, _REPLAYED if outcome.replayed else status)
 
 
 def _in_thread(work: Callable[[], _T]) -> "asyncio.Future[_T]":

@@ -6,8 +6,9 @@ from contextlib import contextmanager
 
 from spritemesh.errors import OpsError
 
-# Of WatchEvents and WatchHeartbeats together. Every stream costs memory and a descriptor.
-MAX_STREAMS = 2048
+# Of WatchEvents and WatchHeartbeats together: both of them for two thousand subscribers. Every stream costs
+# memory; health and control are not counted.
+MAX_STREAMS = 4096
 # How long a caller for whom there is no room should wait.
 FULL_RETRY_SECONDS = 5.0
 
@@ -16,17 +17,17 @@ class Room:
     """Room for so many streams at the same time."""
 
     def __init__(self, limit: int, what: str) -> None:
-        self._limit = limit
+        self.limit = limit
         self._what = what
         self.taken = 0
 
     @contextmanager
     def entered(self) -> Iterator[None]:
         """Take a place for the length of the block. Raises OpsError `too_many_streams` when full."""
-        if self.taken >= self._limit:
+        if self.taken >= self.limit:
             raise OpsError(
                 "too_many_streams",
-                f"the agent serves {self._limit} {self._what} already",
+                f"{self.limit} {self._what} are served already",
                 retry_after=FULL_RETRY_SECONDS,
             )
         self.taken += 1
@@ -50,6 +51,16 @@ class Drain:
     def started(self) -> bool:
         """Whether streams should end and new calls be refused."""
         return self.event.is_set()
+
+    @property
+    def open_streams(self) -> int:
+        """Streams that have not ended."""
+        return self._room.taken
+
+    @property
+    def max_streams(self) -> int:
+        """Streams that may be open."""
+        return self._room.limit
 
     def start(self) -> None:
         """Begin to end. A second call changes nothing."""

@@ -9,68 +9,51 @@ touched.
 import asyncio
 import logging
 import os
-import stat
 import threading
 import time
 from collections.abc import Callable
 from typing import Generic, TypeVar
 
+from sprite_agent.lag import LagProbe
 from sprite_agent.runtime.feed import duration, log_head
 from sprite_agent.runtime.layout import loop_paths
+from sprite_agent.runtime.ownheartbeat import WRITER, is_own
 from sprite_agent.runtime.process import ActiveRun, ProcessFacts, own_facts, read_active_run
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.runtime.statefiles import StateFiles
 from spritemesh import __version__, jsontext
 from spritemesh.errors import OpsError
 from spritemesh.files import write_atomic
-from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc
-from spritemesh.values import get
 from superloop.ops.v1 import sprite_pb2
 
 DEFAULT_INTERVAL_SECONDS = 5.0
 MIN_INTERVAL_SECONDS = 0.25
 MAX_INTERVAL_SECONDS = 60.0
-# Marks a heartbeat file as the agent's own.
-WRITER = "sprite-agent"
-_LAG_PROBE_SECONDS = 0.25
-# Less than the period at which a stream looks whether the runtime lives, so that all of them share a look.
+# Streams that are told of a change together share a look.
 _SHARED_SECONDS = 0.2
 
 _T = TypeVar("_T")
 _log = logging.getLogger("sprite_agent")
 
 
-class LagProbe:
-    """Measures how late the event loop wakes up; `seconds` is the worst of the last few probes."""
-
-    def __init__(self) -> None:
-        self._recent = [0.0] * 8
-
-    @property
-    def seconds(self) -> float:
-        return max(self._recent)
-
-    async def run(self) -> None:
-        """Probe until cancelled."""
-        while True:
-            before = time.monotonic()
-            await asyncio.sleep(_LAG_PROBE_SECONDS)
-            late = time.monotonic() - before - _LAG_PROBE_SECONDS
-            self._recent = [*self._recent[1:], max(0.0, late)]
-
-
 class _Shared(Generic[_T]):
-    """What `look` found, found anew when somebody asks after 0.2 s; whoever asks meanwhile waits for it."""
+    """What `look` found, found anew when it is too old for who asks; whoever asks meanwhile waits for it."""
 
     def __init__(self, look: Callable[[], _T]) -> None:
         self._look = look
         self._lock = threading.Lock()
         self._found: tuple[float, _T] | None = None
 
-    def get(self) -> _T:
+    @property
+    def latest(self) -> _T | None:
+        """The last that was found, without looking."""
+        found = self._found
+        return None if found is None else found[1]
+
+    def get(self, max_age: float = _SHARED_SECONDS) -> _T:
         with self._lock:
-            if self._found is None or time.monotonic() - self._found[0] >= _SHARED_SECONDS:
+            if self._found is None or time.monotonic() - self._found[0] >= max_age:
                 self._found = (time.monotonic(), self._look())
             return self._found[1]
 
@@ -83,9 +66,14 @@ class HeartbeatSource:
         self._lag = lag
         self._files = StateFiles(repository.path)
         self._active_path = loop_paths("any").active_run
-        self._run = _Shared(self.look_for_run)
+        self._run = _Shared(lambda: read_active_run(self._files, self._active_path))
         self._facts: _Shared[ProcessFacts] = _Shared(own_facts)
         self._started_at = own_facts().started_at
+
+    @property
+    def latest_run(self) -> ActiveRun | None:
+        """The run as whoever looked last found it; never older than what a heartbeat has told."""
+        return self._run.latest
 
     def active_run(self) -> ActiveRun | None:
         """The run that active-run.json named at most 0.2 s ago, and whether its process lived.
@@ -96,15 +84,26 @@ class HeartbeatSource:
 
     def look_for_run(self) -> ActiveRun | None:
         """As active_run, of this moment."""
-        return read_active_run(self._files, self._active_path)
+        return self._run.get(0)
+
+    def is_quick(self, loop_id: str) -> bool:
+        """Whether beat() takes a fraction of a millisecond now: no file that it tells of has changed."""
+        run = self.latest_run
+        named = loop_id or (run.loop_id if run is not None else "")
+        return self._files.is_current(self._active_path) and (
+            not named or self.repository.loop(named).log.refresh_if_idle() is not None
+        )
 
     def beat(self, sequence: int, loop_id: str, interval: float, *, draining: bool) -> sprite_pb2.Heartbeat:
-        """One heartbeat. loop_id "": the loop that active-run.json names. Reads files; call in a thread."""
+        """One heartbeat. loop_id "": the loop that active-run.json names. Reads files; call in a thread
+        unless is_quick."""
         run = self.active_run()
         facts = self._facts.get()
+        identity = self.repository.identity
         heartbeat = sprite_pb2.Heartbeat(
             sequence=sequence,
-            boot_id=self.repository.boot_id,
+            boot_id=identity.boot_id,
+            sprite_id=identity.sprite_id,
             granted_interval=duration(interval),
             agent=sprite_pb2.AgentFacts(
                 version=__version__,
@@ -118,6 +117,10 @@ class HeartbeatSource:
         )
         heartbeat.sent_at.FromNanoseconds(time.time_ns())
         heartbeat.agent.started_at.FromNanoseconds(int(self._started_at * 1e9))
+        resumption = self._lag.resumption
+        if resumption is not None:
+            heartbeat.agent.resumed_at.FromNanoseconds(int(resumption.at * 1e9))
+            heartbeat.agent.suspended_for.CopyFrom(duration(resumption.seconds))
         if run is not None:
             _describe_runtime(heartbeat.runtime, run)
         if heartbeat.loop_id:
@@ -146,7 +149,8 @@ class HeartbeatFile:
             except Exception as error:
                 # It would take the agent along, which can do all else without the file.
                 _log.error("agent_fault: heartbeat.v1.json was not written", exc_info=error)
-            await asyncio.sleep(self._interval)
+            # At multiples of the interval, when other timers of the event loop are due as well.
+            await asyncio.sleep(self._interval - time.monotonic() % self._interval)
 
     def write_once(self) -> bool:
         """Write the file if a run lives and the file is ours or missing; say whether it was written."""
@@ -158,7 +162,7 @@ class HeartbeatFile:
         if not os.path.isdir(os.path.join(repo, paths.directory)):
             return False
         path = os.path.join(repo, paths.heartbeat)
-        if not _is_ours(path):
+        if os.path.lexists(path) and not is_own(path):
             return False
         self._sequence += 1
         now = time.time()
@@ -187,21 +191,6 @@ def grant_interval(wanted: float | None, default: float = DEFAULT_INTERVAL_SECON
     if wanted is None:
         return default
     return min(max(wanted, MIN_INTERVAL_SECONDS), MAX_INTERVAL_SECONDS)
-
-
-def _is_ours(path: str) -> bool:
-    """Whether the file is missing or bears our mark. What cannot be read is not ours."""
-    try:
-        # A pipe would hold the reader for ever, and a link is somebody's arrangement.
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            return False
-        with open(path, "rb") as file:
-            document: JSON = jsontext.parse(file.read(65536))
-    except FileNotFoundError:
-        return True
-    except (OSError, jsontext.JSONError):
-        return False
-    return bool(get(document, "writer") == WRITER)
 
 
 def _describe_runtime(message: sprite_pb2.RuntimeProcess, run: ActiveRun) -> None:

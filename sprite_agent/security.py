@@ -1,4 +1,4 @@
-"""Who may call, and where the agent may listen."""
+"""Who may call, and where a server may listen."""
 
 import hmac
 import ipaddress
@@ -14,7 +14,7 @@ _MAX_TOKEN_BYTES = 4096
 
 
 class TokenCheck:
-    """Compares a caller's token with the agent's in constant time; open when the agent has none."""
+    """Compares a caller's token with the server's in constant time; open when the server has none."""
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
@@ -44,12 +44,19 @@ class TokenCheck:
         if allowed:
             return None
         if offered:
-            return OpsError("token_wrong", "the token is not this agent's")
+            return OpsError("token_wrong", "the token is not the one of this server")
         return OpsError("token_missing", "a token is needed in `authorization: Bearer` or `x-ops-token`")
 
 
-def read_token(token: str | None, token_file: str | None, environment: str | None) -> str:
-    """The agent's token: from the flag, else the file, else the environment; "" when there is none.
+def read_token(
+    token: str | None,
+    token_file: str | None,
+    environment: str | None,
+    variable: str = SERVICE_TOKEN_VARIABLE,
+) -> str:
+    """The server's token: from the flag, else the file, else the environment; "" when there is none.
+
+    variable: name of that of the environment, for messages.
 
     Raises OpsError `invalid_request` for a file that cannot be read or holds no token, and for a token
     that cannot travel in a header.
@@ -57,14 +64,21 @@ def read_token(token: str | None, token_file: str | None, environment: str | Non
     if token is not None:
         chosen, origin = token, "--token"
     elif token_file is not None:
-        chosen, origin = _read_token_file(token_file), "--token-file"
+        chosen, origin = _read_token_file(token_file, "--token-file"), "--token-file"
     else:
-        chosen, origin = environment or "", SERVICE_TOKEN_VARIABLE
-    chosen = chosen.strip()
-    if not chosen and origin != SERVICE_TOKEN_VARIABLE:
-        raise OpsError("invalid_request", f"{origin} holds no token", field=origin)
-    check_token(chosen, origin)
-    return chosen
+        chosen, origin = environment or "", variable
+    return _checked_token(chosen, origin, needed=origin != variable)
+
+
+def read_metrics_token(token_file: str | None, token: str) -> str:
+    """The token of those who scrape: from the file of --metrics-token-file, else the program's own.
+
+    Raises OpsError `invalid_request` as read_token does.
+    """
+    if token_file is None:
+        return token
+    origin = "--metrics-token-file"
+    return _checked_token(_read_token_file(token_file, origin), origin, needed=True)
 
 
 class Address(NamedTuple):
@@ -88,14 +102,21 @@ def parse_address(text: str, *, field: str, unix: bool = True) -> Address:
     return Address(target, host, is_loopback(host))
 
 
-def check_exposure(address: Address, token: str, *, allow_unauthenticated: bool, field: str) -> None:
+def check_exposure(
+    address: Address,
+    token: str,
+    *,
+    allow_unauthenticated: bool,
+    field: str,
+    variable: str = SERVICE_TOKEN_VARIABLE,
+) -> None:
     """Refuse to serve openly, unless that was asked for and only this host can reach it (contract L14)."""
     if token:
         return
     if not allow_unauthenticated:
         raise OpsError(
             "token_not_configured",
-            f"no token: give --token-file or {SERVICE_TOKEN_VARIABLE}, or --allow-unauthenticated",
+            f"no token: give --token-file or {variable}, or --allow-unauthenticated",
             field="--token",
         )
     if not address.is_loopback:
@@ -116,18 +137,26 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def _read_token_file(path: str) -> str:
+def _checked_token(token: str, origin: str, *, needed: bool) -> str:
+    token = token.strip()
+    if not token and needed:
+        raise OpsError("invalid_request", f"{origin} holds no token", field=origin)
+    check_token(token, origin)
+    return token
+
+
+def _read_token_file(path: str, origin: str) -> str:
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_TOKEN_BYTES + 1)
     except OSError as error:
         raise OpsError(
             "invalid_request",
-            f"--token-file {path} cannot be read: {os.strerror(error.errno or 0)}",
-            field="--token-file",
+            f"{origin} {path} cannot be read: {os.strerror(error.errno or 0)}",
+            field=origin,
         ) from error
     if len(data) > _MAX_TOKEN_BYTES:
-        raise OpsError("invalid_request", f"--token-file {path} is larger than a token", field="--token-file")
+        raise OpsError("invalid_request", f"{origin} {path} is larger than a token", field=origin)
     return data.decode("utf-8", "replace")
 
 

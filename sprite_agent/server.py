@@ -3,33 +3,37 @@
 import asyncio
 import logging
 import os
-import resource
 import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
-from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from sprite_agent.changes import ChangeHub
 from sprite_agent.control import ControlPlane
+from sprite_agent.counts import Counts
 from sprite_agent.desk import ControlDesk
 from sprite_agent.drain import Drain
 from sprite_agent.gate import Gate
-from sprite_agent.heartbeat import DEFAULT_INTERVAL_SECONDS, HeartbeatFile, HeartbeatSource, LagProbe
-from sprite_agent.listening import listen
+from sprite_agent.heartbeat import DEFAULT_INTERVAL_SECONDS, HeartbeatFile, HeartbeatSource
+from sprite_agent.identity import kept_sprite_id
+from sprite_agent.lag import LagProbe, Resumption
+from sprite_agent.listening import SERVER_OPTIONS, listen
+from sprite_agent.runtime.layout import resolve_repo
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.security import Address, TokenCheck
 from sprite_agent.services.control import ControlService
-from sprite_agent.services.health import SERVING, DrainingHealthServicer
-from sprite_agent.services.reflection import V1_NAME, V1ALPHA_NAME, add_reflection
+from sprite_agent.services.health import DrainingHealthServicer
 from sprite_agent.services.sprite import SpriteService
+from sprite_agent.services.standard import add_standard_services
 from spritemesh.ids import new_boot_id
+from spritemesh.limits import raise_open_files
 from superloop.ops.v1 import control_pb2, control_pb2_grpc, sprite_pb2, sprite_pb2_grpc
 
 if TYPE_CHECKING:
     from sprite_agent.http.listener import Listener
+    from sprite_agent.http.metrics import MetricsServer
 
 _log = logging.getLogger("sprite_agent")
 _SERVICES = tuple(
@@ -37,7 +41,6 @@ _SERVICES = tuple(
     for file, name in (
         (sprite_pb2.DESCRIPTOR, "SpriteService"),
         (control_pb2.DESCRIPTOR, "ControlService"),
-        (health_pb2.DESCRIPTOR, "Health"),
     )
 )
 # Streams that have not said goodbye by then are cut off, and control requests end their confirmation.
@@ -46,38 +49,31 @@ GRACE_SECONDS = 5.0
 REFUSE_SECONDS = 1.0
 _WORKERS = 8
 
-# Measured: a vanished peer is noticed after 14 to 27 s, a second server on the same port is refused, and
-# pings of the manager each 20 s are not taken for abuse.
-_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.so_reuseport", 0),
-    ("grpc.http2.min_ping_interval_without_data_ms", 10_000),
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-    ("grpc.keepalive_permit_without_calls", 1),
-    ("grpc.max_receive_message_length", 256 * 1024),
-    ("grpc.max_send_message_length", 4 * 1024 * 1024),
-)
-
 
 class ServeSettings(NamedTuple):
     """repo: path of the repository. token "": open. heartbeat_interval: seconds between writes of
     heartbeat.v1.json, at least 0.25. runtime_command None: as ControlPlane finds it. runtime_timeout:
-    seconds that a runtime command may take. http None: HTTP is not served."""
+    seconds that a runtime command may take. http None: HTTP is not served; metrics None: metrics are not.
+    metrics_token "": open. sprite_id "": the one that the repository keeps."""
 
     repo: str
     address: Address
     token: str
     http: Address | None = None
+    metrics: Address | None = None
+    metrics_token: str = ""
     heartbeat_interval: float = DEFAULT_INTERVAL_SECONDS
     runtime_command: str | None = None
     runtime_timeout: float = 60.0
+    sprite_id: str = ""
 
 
 class Bound(NamedTuple):
-    """Where calls are taken, with real ports. http None: nowhere."""
+    """Where calls are taken, with real ports. http, metrics None: nowhere."""
 
     grpc: str
     http: str | None
+    metrics: str | None
 
 
 async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None:
@@ -86,33 +82,47 @@ async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None
     A second signal ends the process at once with 128 + its number. Raises OpsError `repo_not_found` or
     `address_unavailable` before anything is served.
     """
-    repository = Repository(settings.repo, boot_id=new_boot_id())
-    _raise_descriptor_limit()
+    path = resolve_repo(settings.repo)
+    sprite_id = settings.sprite_id or kept_sprite_id(path)
+    repository = Repository(path, boot_id=new_boot_id(), sprite_id=sprite_id)
+    raise_open_files()  # each subscriber needs one
     hub = ChangeHub()
     drain = Drain(hub.wake_all)
-    lag = LagProbe()
+
+    def resumed(pause: Resumption) -> None:
+        """There may be a copy of this process by now, and others must be able to tell."""
+        repository.renew(new_boot_id())
+        _log.warning(
+            "the agent had not run for %.1f s; its boot id is %s now [sprite_resumed]",
+            pause.seconds,
+            repository.boot_id,
+        )
+        hub.wake_all()
+
+    lag = LagProbe(resumed)
     heartbeats = HeartbeatSource(repository, lag)
-    health = DrainingHealthServicer(drain.event)
     tokens = TokenCheck(settings.token)
     plane = ControlPlane(
         repository, runtime=settings.runtime_command, runtime_timeout=settings.runtime_timeout
     )
+    counts = Counts()
     with ThreadPoolExecutor(_WORKERS, "read") as pool:
-        server = grpc.aio.server(interceptors=(Gate(tokens, lambda: drain.started),), options=_OPTIONS)
+        gate = Gate(tokens, lambda: drain.started, counts)
+        server = grpc.aio.server(interceptors=(gate,), options=SERVER_OPTIONS)
         service = SpriteService(repository, hub, heartbeats, drain, pool)
-        desk = ControlDesk(plane)
+        desk = ControlDesk(plane, counts=counts)
         sprite_pb2_grpc.add_SpriteServiceServicer_to_server(service, server)
         control_pb2_grpc.add_ControlServiceServicer_to_server(ControlService(desk), server)
-        health_pb2_grpc.add_HealthServicer_to_server(health, server)
-        add_reflection(_SERVICES, server)
+        health = await add_standard_services(_SERVICES, server, drain.event)
         bound = listen(server, settings.address)
-        http = _http(settings.http, repository, tokens, drain, pool, desk)
-        for name in ("", *_SERVICES, V1_NAME, V1ALPHA_NAME):
-            await health.set(name, SERVING)
+        http = _http(settings.http, repository, tokens, drain, pool, desk, counts)
+        metrics = _metrics(settings, repository, heartbeats, lag, drain, desk, counts)
         try:
             await server.start()
             if http is not None:
                 await http.start()
+            if metrics is not None:
+                await metrics.start()
             stop = _handle_signals()
             async with asyncio.TaskGroup() as tasks:
                 background = [
@@ -122,7 +132,13 @@ async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None
                     ),
                     tasks.create_task(desk.settle(), name="settle"),
                 ]
-                ready(Bound(bound, None if http is None else http.address))
+                ready(
+                    Bound(
+                        bound,
+                        None if http is None else http.address,
+                        None if metrics is None else metrics.address,
+                    )
+                )
                 await stop.wait()
                 await _drain(server, health, drain, desk)
                 for task in background:
@@ -131,6 +147,8 @@ async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None
             if http is not None:
                 await http.stop()
             await server.stop(None)  # at once, unless the drain has already ended it
+            if metrics is not None:
+                await metrics.stop()
         hub.close()
         desk.close()
         repository.close()
@@ -159,6 +177,7 @@ def _http(
     drain: Drain,
     pool: ThreadPoolExecutor,
     desk: ControlDesk,
+    counts: Counts,
 ) -> "Listener | None":
     """The listener for clients of v1; None without an address. Raises OpsError `address_unavailable`."""
     if address is None:
@@ -167,7 +186,39 @@ def _http(
     from sprite_agent.http.bridge import Bridge
     from sprite_agent.http.listener import Listener
 
-    return Listener(Bridge(repository, tokens, drain, pool, desk), address)
+    return Listener(Bridge(repository, tokens, drain, pool, desk, counts), address)
+
+
+def _metrics(
+    settings: ServeSettings,
+    repository: Repository,
+    heartbeats: HeartbeatSource,
+    lag: LagProbe,
+    drain: Drain,
+    desk: ControlDesk,
+    counts: Counts,
+) -> "MetricsServer | None":
+    """The listener for scrapers; None without an address. Raises OpsError `address_unavailable`."""
+    if settings.metrics is None:
+        return None
+    # Most agents serve no metrics, and should not hold the library.
+    from sprite_agent.http.metrics import MetricsServer
+    from sprite_agent.metrics import AgentMetrics
+
+    source = AgentMetrics(repository, heartbeats, lag, drain, desk, counts, _methods())
+    return MetricsServer(source, settings.metrics, TokenCheck(settings.metrics_token))
+
+
+def _methods() -> tuple[str, ...]:
+    """Full names of the methods of the agent's own services."""
+    return tuple(
+        f"{service.full_name}/{method.name}"
+        for service in (
+            sprite_pb2.DESCRIPTOR.services_by_name["SpriteService"],
+            control_pb2.DESCRIPTOR.services_by_name["ControlService"],
+        )
+        for method in service.methods
+    )
 
 
 def _handle_signals() -> asyncio.Event:
@@ -181,13 +232,3 @@ def _handle_signals() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     return stop
-
-
-def _raise_descriptor_limit() -> None:
-    """Each subscriber needs a descriptor, and the soft limit is often 1,024."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        try:
-            resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        except (OSError, ValueError):
-            _log.info("the limit of open files stays at %d", soft)

@@ -92,21 +92,45 @@ def append_rows(path: str, rows: Iterable[JSON], *, sync: bool = False) -> None:
     sync: return only when the rows are on disk. Makes missing parent directories. Raises OSError: the
     caller knows whether this file fails open (telemetry) or closed (audit).
     """
-    data = b"".join(jsontext.encode(row) + b"\n" for row in rows)
+    data = row_lines(rows)
     if not data:
         return
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-    handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        size = os.fstat(handle).st_size
-        if size and os.pread(handle, 1, size - 1) != b"\n":
-            data = b"\n" + data
-        _write_all(handle, data, size)
+    with opened_to_append(path) as handle:
+        append_lines(handle, data)
         if sync:
             os.fsync(handle)
-    finally:
-        os.close(handle)
+
+
+def row_lines(rows: Iterable[JSON]) -> bytes:
+    """One compact line for each row."""
+    return b"".join(jsontext.encode(row) + b"\n" for row in rows)
+
+
+@contextmanager
+def opened_to_append(path: str) -> Iterator[int]:
+    """A descriptor of `path`, made if missing, that nobody else appends to while the block runs.
+
+    The file is the one that has this name then: one that was moved away while its lock was waited for is
+    let go. Raises OSError.
+    """
+    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    while True:
+        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if has_name(handle, path):
+                yield handle
+                return
+        finally:
+            os.close(handle)
+
+
+def append_lines(handle: int, data: bytes) -> None:
+    """Write whole lines at the end of a file that is held, or nothing. Raises OSError."""
+    size = os.fstat(handle).st_size
+    if size and os.pread(handle, 1, size - 1) != b"\n":
+        data = b"\n" + data
+    _write_all(handle, data, size)
 
 
 def tail_lines(path: str, count: int) -> list[bytes]:
@@ -114,25 +138,30 @@ def tail_lines(path: str, count: int) -> list[bytes]:
 
     Reads backwards in blocks, so that the cost follows `count` and not the file. Raises OSError.
     """
-    if count <= 0:
-        return []
     try:
         handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except FileNotFoundError:
         return []
     try:
-        position = os.fstat(handle).st_size
-        blocks: list[bytes] = []
-        newlines = 0
-        # One newline more than lines wanted: the one that ends the line before them.
-        while position and newlines <= count:
-            start = max(0, position - _TAIL_BLOCK_BYTES)
-            block = os.pread(handle, position - start, start)
-            blocks.append(block)
-            newlines += block.count(b"\n")
-            position = start
+        return tail_of(handle, count)
     finally:
         os.close(handle)
+
+
+def tail_of(handle: int, count: int) -> list[bytes]:
+    """As tail_lines, of a file that is open."""
+    if count <= 0:
+        return []
+    position = os.fstat(handle).st_size
+    blocks: list[bytes] = []
+    newlines = 0
+    # One newline more than lines wanted: the one that ends the line before them.
+    while position and newlines <= count:
+        start = max(0, position - _TAIL_BLOCK_BYTES)
+        block = os.pread(handle, position - start, start)
+        blocks.append(block)
+        newlines += block.count(b"\n")
+        position = start
     lines = b"".join(reversed(blocks)).split(b"\n")
     if lines and not lines[-1]:
         lines.pop()
@@ -174,6 +203,14 @@ def _try_lock(handle: int, directory: str) -> bool:
             return False
         raise OpsError("state_unwritable", f"cannot lock {directory}: {error.strerror}") from error
     return True
+
+
+def has_name(handle: int, path: str) -> bool:
+    """Whether `path` names the open file. Raises OSError other than that there is no such path."""
+    try:
+        return os.path.samestat(os.fstat(handle), os.stat(path))
+    except FileNotFoundError:
+        return False
 
 
 def _write_all(handle: int, data: bytes, size: int) -> None:

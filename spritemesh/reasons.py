@@ -268,6 +268,8 @@ _ROWS: tuple[Reason, ...] = (
     Reason("fleet_too_large", _E, Fault.LIMIT,
            "The registry holds more loops than this process may open files for.",
            "Raise the limit of open files (ulimit -n), or split the fleet."),
+    Reason("manager_draining", _I, Fault.BUSY,
+           "The manager is shutting down.", "Come back after the time it names."),
     # control: the request (docs/wire.md)
     Reason("unknown_intent", _E, Fault.REQUEST,
            "The intent is none of cancel, approve and reject.", "Correct the call; nothing was run."),

@@ -3,6 +3,7 @@
 import re
 import time
 from datetime import datetime
+from functools import lru_cache
 
 _FORM = "%Y-%m-%dT%H:%M:%SZ"
 _DATE_TIME = r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt](?:[01][0-9]|2[0-3]):[0-9]{2}:[0-9]{2}"
@@ -11,11 +12,18 @@ _STRICT = _DATE_TIME.replace("Tt", "T") + r"Z\Z"
 # fromisoformat takes more than RFC 3339: week dates, times without colons, seconds that are left out.
 _RFC3339 = _DATE_TIME + r"(?:\.[0-9]+)?(?:[Zz]|[+-][0-9]{2}:[0-9]{2})\Z"
 _SECONDS = slice(17, 19)
+_LONGEST = 100  # characters; the fraction of a second has no limit of its own
 
 
 def format_utc(epoch_seconds: float) -> str:
     """`epoch_seconds` as YYYY-MM-DDTHH:MM:SSZ; fractions are cut."""
-    return time.strftime(_FORM, time.gmtime(int(epoch_seconds)))
+    return _format(int(epoch_seconds))
+
+
+# One step of a loop says the same second a dozen times.
+@lru_cache(maxsize=64)
+def _format(epoch_seconds: int) -> str:
+    return time.strftime(_FORM, time.gmtime(epoch_seconds))
 
 
 def format_utc_milliseconds(epoch_seconds: float) -> str:
@@ -36,7 +44,12 @@ def parse_rfc3339(text: object) -> float | None:
     Fractions, numeric offsets and lower-case `t` and `z` count (L13), and so does a leap second, as the
     second after it. A time without an offset does not: it says nothing sure.
     """
-    if not isinstance(text, str) or not re.match(_RFC3339, text):
+    return _parse(text) if isinstance(text, str) and len(text) <= _LONGEST else None
+
+
+@lru_cache(maxsize=4096)
+def _parse(text: str) -> float | None:
+    if not re.match(_RFC3339, text):
         return None
     leap = text[_SECONDS] == "60"
     if leap:

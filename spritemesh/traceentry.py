@@ -7,6 +7,7 @@ from spritemesh.jsontext import JSON
 
 # Kind -> members of its row that are worth a place in `detail`.
 DETAIL_MEMBERS: Mapping[str, tuple[str, ...]] = {
+    "session": ("reasonCode", "cause", "line", "events", "active"),
     "reconcile": ("transport", "eventsIngested", "failureCode", "healthStatus"),
     "escalation": ("category", "reasonCode", "healthStatus", "reasonCodes", "failureCode"),
     "alert": ("eventSeverity", "reasonCode", "sinkCount", "dispatchedSinkCount", "retryAttempt"),
@@ -26,8 +27,8 @@ def duration(value: JSON) -> float | None:
 class Entry(NamedTuple):
     """One step of a trace. at: epoch seconds when it began. seconds: how long it took, None: a moment.
 
-    kind: intent, invocation, runtime, confirmation, effect, reconcile, escalation or alert. status: how it
-    ended, in the words of its artifact. file: artifact with the whole row, relative to the repository.
+    kind: intent, invocation, runtime, confirmation, effect, session, reconcile, escalation or alert. status:
+    how it ended, in the words of its artifact. file: artifact with the whole row, relative to the repository.
     detail: a few small members for people; no secrets. What joins steps to one tree are its members
     `idempotencyKey` (all steps of one control request) and `category` (escalations and their alerts).
     """

@@ -7,14 +7,14 @@ A row begins with `{"traceId":"<id>"`, so that a look-up can search the bytes fo
 that have it: 260 MB in a tenth of a second.
 """
 
-import fcntl
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
+from itertools import chain
 from typing import NamedTuple
 
-from spritemesh import files, jsontext
+from spritemesh import jsontext, rotation
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc_milliseconds, parse_rfc3339
 from spritemesh.traceentry import DETAIL_MEMBERS, Entry, duration
@@ -27,6 +27,7 @@ INDEX_FILE = os.path.join(".superloop", "trace", "index.jsonl")
 # When it has grown so large it moves to `index.jsonl.1`, which replaces the one before: about a million
 # entries in the two.
 ROTATE_BYTES = 128 * 1024 * 1024
+_KEEP = 1
 # Of one trace id that thousands of passes share, the last entries are enough.
 MAX_ENTRIES = 10_000
 _SEARCH_BLOCK_BYTES = 256 * 1024
@@ -55,9 +56,7 @@ def append(repo: str, entries: Iterable[Entry]) -> bool:
     try:
         rows = [_row(entry) for entry in entries]
         if rows:
-            path = index_path(repo)
-            _rotate(path)
-            files.append_rows(path, rows)
+            rotation.append_rows(index_path(repo), rows, limit=ROTATE_BYTES, keep=_KEEP)
     except (OSError, OverflowError, TypeError, ValueError):
         return False
     return True
@@ -66,18 +65,15 @@ def append(repo: str, entries: Iterable[Entry]) -> bool:
 def find(repo: str, trace_id: str) -> Found:
     """The entries of a trace. What cannot be read counts as not there."""
     needle = b'{"traceId":' + jsontext.encode(trace_id)
-    path = index_path(repo)
     found: deque[Entry] = deque(maxlen=MAX_ENTRIES)
     damaged = count = 0
-    for name in (f"{path}.1", path):
-        with suppress(OSError):
-            for line in lines_with(name, needle):
-                entry = _entry(line) if line.startswith(needle) else None
-                if entry is None:
-                    damaged += 1
-                elif entry.trace_id == trace_id:
-                    found.append(entry)
-                    count += 1
+    for _, line in lines_with(index_path(repo), needle, keep=_KEEP):
+        entry = _entry(line) if line.startswith(needle) else None
+        if entry is None:
+            damaged += 1
+        elif entry.trace_id == trace_id:
+            found.append(entry)
+            count += 1
     return Found(list(found), damaged, count - len(found))
 
 
@@ -86,54 +82,54 @@ def recent(repo: str, count: int, *, loop_id: str = "") -> Found:
 
     Reads from the end, until there are enough ids. Of the oldest ones there may be earlier entries.
     """
-    path = index_path(repo)
     wanted: set[str] = set()
     entries: list[Entry] = []
     damaged = 0
-    for name in (path, f"{path}.1"):
-        with suppress(OSError):
-            for line in _lines_from_the_end(name):
-                entry = _entry(line)
-                if entry is None:
-                    damaged += 1
-                    continue
-                if loop_id not in ("", entry.loop_id):
-                    continue
-                if entry.trace_id not in wanted and len(wanted) >= count:
-                    return Found(entries[::-1], damaged)
-                wanted.add(entry.trace_id)
-                entries.append(entry)
-                if len(entries) >= _RECENT_ROWS:
-                    return Found(entries[::-1], damaged)
+    with suppress(OSError), rotation.generations(index_path(repo), keep=_KEEP) as opened:
+        for line in chain.from_iterable(_lines_from_the_end(generation.handle) for generation in opened):
+            entry = _entry(line)
+            if entry is None:
+                damaged += 1
+                continue
+            if loop_id not in ("", entry.loop_id):
+                continue
+            if (entry.trace_id not in wanted and len(wanted) >= count) or len(entries) >= _RECENT_ROWS:
+                break
+            wanted.add(entry.trace_id)
+            entries.append(entry)
     return Found(entries[::-1], damaged)
 
 
-def lines_with(path: str, needle: bytes) -> Iterator[bytes]:
-    """The complete lines of a file that hold `needle`, without their newlines, each once.
+def lines_with(path: str, needle: bytes, *, keep: int = rotation.KEEP) -> Iterator[tuple[str, bytes]]:
+    """The complete lines that hold `needle`, without their newlines, each once, with the name of their file:
+    first those of the old files into which `path` moved aside, then its own.
 
-    Memory: a block, and a line of at most a megabyte; of a longer one only the end is looked at. None when
-    there is no file. Raises OSError.
+    Memory: a block, and a line of at most a megabyte; of a longer one only the end is looked at. What cannot
+    be read counts as not there.
     """
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    with open(handle, "rb", buffering=0) as file:
-        rest = b""
-        while block := file.read(_SEARCH_BLOCK_BYTES):
-            end = block.rfind(b"\n") + 1
-            if not end:
-                rest = (rest + block)[-_LARGEST_ROW_BYTES:]
-                continue
-            if rest:
-                # The first line of the block began before it.
-                first = block.find(b"\n") + 1
-                if needle in (line := rest + block[: first - 1]):
-                    yield line
-                yield from _lines_of(block, needle, first, end)
-            else:
-                yield from _lines_of(block, needle, 0, end)
-            rest = block[end:]
+    with suppress(OSError), rotation.generations(path, keep=keep) as opened:
+        for generation in reversed(opened):
+            with suppress(OSError):
+                for line in _lines_with(generation.handle, needle):
+                    yield generation.name, line
+
+
+def _lines_with(handle: int, needle: bytes) -> Iterator[bytes]:
+    rest = b""
+    while block := os.read(handle, _SEARCH_BLOCK_BYTES):
+        end = block.rfind(b"\n") + 1
+        if not end:
+            rest = (rest + block)[-_LARGEST_ROW_BYTES:]
+            continue
+        if rest:
+            # The first line of the block began before it.
+            first = block.find(b"\n") + 1
+            if needle in (line := rest + block[: first - 1]):
+                yield line
+            yield from _lines_of(block, needle, first, end)
+        else:
+            yield from _lines_of(block, needle, 0, end)
+        rest = block[end:]
 
 
 def _lines_of(block: bytes, needle: bytes, start: int, end: int) -> Iterator[bytes]:
@@ -144,21 +140,16 @@ def _lines_of(block: bytes, needle: bytes, start: int, end: int) -> Iterator[byt
         yield block[begin : start - 1]
 
 
-def _lines_from_the_end(path: str) -> Iterator[bytes]:
-    """The lines of a file, the last one first, without blank ones. Raises OSError."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    with open(handle, "rb", buffering=0) as file:
-        position, rest = os.fstat(handle).st_size, b""
-        while position:
-            start = max(0, position - _SEARCH_BLOCK_BYTES)
-            rest, *lines = (os.pread(file.fileno(), position - start, start) + rest).split(b"\n")
-            yield from (line for line in reversed(lines) if line.strip())
-            rest, position = rest[:_LARGEST_ROW_BYTES], start
-        if rest.strip():
-            yield rest
+def _lines_from_the_end(handle: int) -> Iterator[bytes]:
+    """The lines of an open file, the last one first, without blank ones. Raises OSError."""
+    position, rest = os.fstat(handle).st_size, b""
+    while position:
+        start = max(0, position - _SEARCH_BLOCK_BYTES)
+        rest, *lines = (os.pread(handle, position - start, start) + rest).split(b"\n")
+        yield from (line for line in reversed(lines) if line.strip())
+        rest, position = rest[:_LARGEST_ROW_BYTES], start
+    if rest.strip():
+        yield rest
 
 
 def _row(entry: Entry) -> dict[str, JSON]:
@@ -190,21 +181,3 @@ def _entry(line: bytes) -> Entry | None:
         return None
     trace_id, loop_id, kind, status, file = texts
     return Entry(trace_id, at, loop_id, kind, status, seconds, file, row.get("detail"))
-
-
-def _rotate(path: str) -> None:
-    """Move a large index out of the way. Others may write, and do the same, at the same time."""
-    try:
-        if os.stat(path).st_size < ROTATE_BYTES:
-            return
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        # Somebody else may have moved it meanwhile; then the path names a young one.
-        with suppress(FileNotFoundError):
-            if os.path.samestat(os.fstat(handle), os.stat(path)):
-                os.replace(path, f"{path}.1")
-    finally:
-        os.close(handle)

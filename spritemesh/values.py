@@ -26,6 +26,12 @@ def get(value: JSON, *path: str) -> JSON:
     return value
 
 
+def with_member(document: dict[str, JSON], part: str, name: str, value: JSON) -> dict[str, JSON]:
+    """`document` with one member of its object `part` set; whatever else stood there gives way."""
+    inner = document.get(part)
+    return document | {part: (inner if isinstance(inner, dict) else {}) | {name: value}}
+
+
 def first(*values: JSON) -> JSON:
     """The first value that is neither None nor False; the last one when there is none."""
     for value in values:
@@ -90,9 +96,10 @@ def digits(value: JSON) -> int | None:
 
 def whole(value: JSON) -> int | None:
     """`value` when it is a non-negative whole number (1.0 counts); None otherwise."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
+    if isinstance(value, bool) or not isinstance(value, int | float) or value < 0:
         return None
-    if value < 0 or not isfinite(value) or value != int(value):
+    # An integer may be too large for a double, and so for isfinite.
+    if isinstance(value, float) and (not isfinite(value) or value != int(value)):
         return None
     return int(value)
 

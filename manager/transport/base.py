@@ -120,23 +120,23 @@ class Endpoint(NamedTuple):
     token: str
 
 
-def parse_base_url(url: str, token: str) -> Endpoint:
+def parse_base_url(url: str, token: str, origin: str = "--service-base-url") -> Endpoint:
     """grpc://HOST:PORT, unix:///path, or the address of a service, http://HOST[:PORT][/path] or https.
 
-    Raises OpsError `invalid_request` naming the flag.
+    origin: the flag or member that the address came from. Raises OpsError `invalid_request` naming it.
     """
     check_token(token, "--service-token")
     if is_unix_address(url):
         return Endpoint(url, token)
     if is_http_url(url):
-        return Endpoint(_http_base(url), token)
+        return Endpoint(_http_base(url, origin), token)
     target = url.removeprefix("grpc://").removesuffix("/")
     host, _, port = target.rpartition(":")
     if not url.startswith("grpc://") or not host or "/" in target or not is_port(port):
         raise OpsError(
             "invalid_request",
-            f"--service-base-url must be grpc://HOST:PORT, unix:///path or http://HOST:PORT, not {url!r}",
-            field="--service-base-url",
+            f"{origin} must be grpc://HOST:PORT, unix:///path or http://HOST:PORT, not {url!r}",
+            field=origin,
         )
     return Endpoint(target, token)
 
@@ -146,10 +146,17 @@ def is_http_url(url: str) -> bool:
     return url.startswith(("http://", "https://"))
 
 
-def _http_base(url: str) -> str:
+def _http_base(url: str, origin: str) -> str:
     """The URL without one slash at its end (contract D.5)."""
     from urllib.parse import urlsplit
 
+    # Looked for before anything else: what follows would show the address.
+    if "@" in url.split("/", 3)[2]:
+        raise OpsError(
+            "invalid_request",
+            f"{origin} takes no name and password; the token has a place of its own",
+            field=origin,
+        )
     try:
         parts = urlsplit(url)
         # A port that is none raises, too.
@@ -159,16 +166,10 @@ def _http_base(url: str) -> str:
     else:
         plain = plain and not (parts.query or parts.fragment or url.endswith(("?", "#")))
         plain = plain and url.isascii() and url.isprintable() and not set(url) & set(' "<>\\^`{|}')
-        if "@" in parts.netloc:
-            raise OpsError(
-                "invalid_request",
-                "--service-base-url takes no name and password; the token has a flag of its own",
-                field="--service-base-url",
-            )
     if not plain:
         raise OpsError(
             "invalid_request",
-            f"--service-base-url must be an http:// or https:// address without query, not {url!r}",
-            field="--service-base-url",
+            f"{origin} must be an http:// or https:// address without query, not {url!r}",
+            field=origin,
         )
     return url.removesuffix("/")

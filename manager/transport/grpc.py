@@ -1,30 +1,21 @@
 """An agent over gRPC."""
 
-import os
 import random
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
-# Before the first import of grpc: its fork handlers kill children now and then.
-os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
-os.environ.setdefault("GRPC_VERBOSITY", "NONE")
-
-import grpc
-
 from manager.transport.base import Controlled, Endpoint, Retry
+from manager.transport.channel import UNARY_SECONDS, call_metadata, grpc, options
 from manager.transport.silence import SilenceWatch
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import error_from_status
-from spritemesh.traceparent import trace_headers
 from superloop.ops.v1 import envelope_pb2 as pb
 from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
 
 if TYPE_CHECKING:
     from spritemesh.control import ControlRequest
 
-_UNARY_SECONDS = 10.0
-_LARGEST_MESSAGE = 4 * 1024 * 1024
 _LONGEST_BACKOFF_SECONDS = 30.0
 # What a further try, unchanged, may mend.
 _RETRYABLE = frozenset(
@@ -40,20 +31,7 @@ _RETRYABLE = frozenset(
 
 # Measured: a dead peer is noticed within 30 s, and one stalled reader lets the agent run 0.35 MB ahead
 # instead of 5.
-_OPTIONS: tuple[tuple[str, int], ...] = (
-    ("grpc.keepalive_time_ms", 20_000),
-    ("grpc.http2.ping_timeout_ms", 10_000),
-    ("grpc.keepalive_timeout_ms", 10_000),
-    ("grpc.http2.max_pings_without_data", 0),
-    ("grpc.http2.bdp_probe", 0),
-    ("grpc.http2.lookahead_bytes", 262_144),
-    ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
-    ("grpc.use_local_subchannel_pool", 1),
-    ("grpc.initial_reconnect_backoff_ms", 500),
-    ("grpc.min_reconnect_backoff_ms", 1000),
-    ("grpc.max_reconnect_backoff_ms", 5000),
-    ("grpc.enable_retries", 0),
-)
+_OPTIONS = options(ping_ms=20_000, ping_timeout_ms=10_000, window_bytes=262_144, connect_ms=1000)
 
 
 class Patience(NamedTuple):
@@ -94,7 +72,7 @@ class GrpcTransport:
         while True:
             try:
                 response = self._stub.GetSnapshot(
-                    request, timeout=_UNARY_SECONDS, metadata=self._metadata(trace_id)
+                    request, timeout=UNARY_SECONDS, metadata=self._metadata(trace_id)
                 )
             except grpc.RpcError as error:
                 self._wait_or_raise(self._error(error), attempt)
@@ -192,10 +170,7 @@ class GrpcTransport:
                 call.cancel()
 
     def _metadata(self, trace_id: str | None) -> tuple[tuple[str, str], ...]:
-        metadata = []
-        if self._endpoint.token:
-            metadata.append(("authorization", f"Bearer {self._endpoint.token}"))
-        return (*metadata, *trace_headers(trace_id))
+        return call_metadata(self._endpoint, trace_id)
 
     def _error(self, error: grpc.RpcError) -> OpsError:
         # What a stub raises is also the call; the type of the exception does not say so.

@@ -8,7 +8,8 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from sprite_agent.security import check_exposure, parse_address, read_token
+from sprite_agent.identity import validate_sprite_id
+from sprite_agent.security import check_exposure, parse_address, read_metrics_token, read_token
 from spritemesh import jsontext
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 
@@ -34,11 +35,21 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="where to serve the JSON of v1 over HTTP, too; port 0 means any (default: nowhere)",
     )
     parser.add_argument(
+        "--metrics",
+        metavar="HOST:PORT",
+        help="where to serve Prometheus metrics; port 0 means any (default: nowhere)",
+    )
+    parser.add_argument(
         "--token-file",
         metavar="FILE",
         help=f"file with the token that callers need (default: ${SERVICE_TOKEN_VARIABLE})",
     )
     parser.add_argument("--token", metavar="TOKEN", help="the token itself; other users may see it")
+    parser.add_argument(
+        "--metrics-token-file",
+        metavar="FILE",
+        help="file with the token that scrapers of --metrics need (default: that of all callers)",
+    )
     parser.add_argument(
         "--allow-unauthenticated", action="store_true", help="serve without a token, on loopback only"
     )
@@ -48,6 +59,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         default=5.0,
         metavar="SECONDS",
         help="how often heartbeat.v1.json of a running loop is written, at least 0.25 (default 5)",
+    )
+    parser.add_argument(
+        "--sprite-id",
+        metavar="ID",
+        help="id of this sprite (default: the one that the repository keeps, made at the first start)",
     )
     parser.add_argument(
         "--runtime-command",
@@ -68,10 +84,17 @@ def run(args: argparse.Namespace) -> int:
     """Serve until told to stop; 0 after a drain."""
     address = parse_address(args.grpc, field="--grpc")
     http = None if args.http is None else parse_address(args.http, field="--http", unix=False)
+    sprite_id = "" if args.sprite_id is None else validate_sprite_id(args.sprite_id)
     token = read_token(args.token, args.token_file, os.environ.get(SERVICE_TOKEN_VARIABLE))
-    for place, field in ((address, "--grpc"), (http, "--http")):
+    metrics = None if args.metrics is None else parse_address(args.metrics, field="--metrics", unix=False)
+    metrics_token = read_metrics_token(args.metrics_token_file, token)
+    for place, needed, field in (
+        (address, token, "--grpc"),
+        (http, token, "--http"),
+        (metrics, metrics_token, "--metrics"),
+    ):
         if place is not None:
-            check_exposure(place, token, allow_unauthenticated=args.allow_unauthenticated, field=field)
+            check_exposure(place, needed, allow_unauthenticated=args.allow_unauthenticated, field=field)
     logging.basicConfig(
         stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
     )
@@ -84,9 +107,12 @@ def run(args: argparse.Namespace) -> int:
         address=address,
         token=token,
         http=http,
+        metrics=metrics,
+        metrics_token=metrics_token,
         heartbeat_interval=args.heartbeat_interval,
         runtime_command=args.runtime_command,
         runtime_timeout=args.runtime_timeout,
+        sprite_id=sprite_id,
     )
     try:
         asyncio.run(serve(settings, _announce))
@@ -108,7 +134,7 @@ def _warn(args: argparse.Namespace, token: str) -> None:
 
 def _announce(bound: "Bound") -> None:
     """The first line on standard output, once calls are taken."""
-    document = {"ready": True, "grpc": bound.grpc, "http": bound.http}
+    document = {"ready": True, "grpc": bound.grpc, "http": bound.http, "metrics": bound.metrics}
     sys.stdout.write(jsontext.encode(document).decode() + "\n")
     sys.stdout.flush()
 

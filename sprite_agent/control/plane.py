@@ -97,7 +97,7 @@ class ControlPlane:
             return self._answer(request, caller, started_at)
         except OpsError as error:
             told = _ran_nothing(error) if error.reason.startswith("ledger_") else error
-            if caller.audit_refusals and error.reason != "audit_unavailable":
+            if error.reason != "audit_unavailable":
                 record_refusal(self._repo, request, caller, told, started_at, self._clock())
             raise told from error
 

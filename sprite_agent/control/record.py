@@ -6,11 +6,11 @@ from typing import NamedTuple
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from sprite_agent.control.refusals import append_refusal
-from sprite_agent.control.steps import RanStep, outcome_steps
+from sprite_agent.control.steps import RanStep, outcome_steps, refusal_step
 from sprite_agent.control.target import check_exists
 from sprite_agent.runtime.layout import ops_directory
 from spritemesh import audit, jsontext, traceindex
-from spritemesh.bridge.control import Facts
+from spritemesh.bridge.control import Facts, facts_of_request
 from spritemesh.bridge.told import told_by_outcome, told_by_refusal
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
@@ -30,19 +30,21 @@ class Caller(NamedTuple):
     retry_backoff_seconds: int = 1
     shown_key: str = ""
     audit_replays: bool = False
-    audit_refusals: bool = True
     edge: str = "local"
 
 
+_KEPT = Caller._fields.index("edge")
+
+
 def caller_text(caller: Caller) -> str:
-    """A caller as the ledger keeps it."""
-    return jsontext.encode(list(caller)).decode()
+    """A caller as the ledger keeps it: without its edge, which is a matter of refusals only."""
+    return jsontext.encode(list(caller[:_KEPT])).decode()
 
 
 def read_caller(text: str) -> Caller:
-    """The caller of such a text."""
+    """The caller of such a text, which an earlier version may have written with more behind."""
     value = jsontext.parse(text)
-    return Caller(*value) if isinstance(value, list) else Caller()
+    return Caller(*value[:_KEPT]) if isinstance(value, list) else Caller()
 
 
 def record_outcome(
@@ -60,8 +62,7 @@ def record_outcome(
     times: when it began and ended, epoch seconds, if other than the outcome says. only_missing: leave out
     rows that stand there already. Raises OpsError `audit_unavailable`.
     """
-    started_at, finished_at = times or (_seconds(outcome.started_at), _seconds(outcome.finished_at))
-    facts = _facts(request, caller, started_at, finished_at)
+    facts = _facts(request, caller, times or (_seconds(outcome.started_at), _seconds(outcome.finished_at)))
     if outcome.trace_id:
         facts = facts._replace(trace_id=outcome.trace_id)
     files = audit.audit_files(ops_directory(repo, request.loop_id))
@@ -89,48 +90,23 @@ def record_refusal(
     except OpsError:
         append_refusal(repo, request, caller.edge, error, finished_at)
         return
-    facts = _facts(request, caller, started_at, finished_at)
+    facts = _facts(request, caller, (started_at, finished_at))
     with suppress(OpsError):
         files = audit.audit_files(ops_directory(repo, request.loop_id))
         audit.record(files, told_by_refusal(error.reason, ""), facts)
-        traceindex.append(
-            repo,
-            [
-                traceindex.Entry(
-                    trace_id=facts.trace_id,
-                    at=started_at,
-                    loop_id=request.loop_id,
-                    kind="invocation",
-                    status="refused",
-                    seconds=finished_at - started_at,
-                    file=audit.audit_files(ops_directory("", request.loop_id)).invocations,
-                    detail={
-                        "idempotencyKey": facts.idempotency_key,
-                        "intent": request.intent,
-                        "requestedBy": request.requested_by,
-                        "reasonCode": error.reason,
-                    },
-                )
-            ],
-        )
+        traceindex.append(repo, [refusal_step(facts, error.reason)])
 
 
 def _seconds(timestamp: Timestamp) -> float:
     return timestamp.ToNanoseconds() / 1e9
 
 
-def _facts(request: ControlRequest, caller: Caller, started_at: float, finished_at: float) -> Facts:
-    return Facts(
-        loop_id=request.loop_id,
-        intent=request.intent,
-        trace_id=request.trace_id,
-        requested_by=request.requested_by,
-        note=request.note,
-        idempotency_key=caller.shown_key or request.idempotency_key,
+def _facts(request: ControlRequest, caller: Caller, times: tuple[float, float]) -> Facts:
+    return facts_of_request(
+        request,
+        times,
         transport=caller.transport,
-        started_at=started_at,
-        finished_at=finished_at,
-        confirmation=request.confirmation,
         retry_attempts=caller.retry_attempts,
         retry_backoff_seconds=caller.retry_backoff_seconds,
+        shown_key=caller.shown_key,
     )

@@ -3,11 +3,10 @@
 Nothing ran, so it fails open; and whoever sends rubbish without end must not fill the disk.
 """
 
-import fcntl
 import os
 
 from sprite_agent.runtime.layout import agent_directory
-from spritemesh import files
+from spritemesh import rotation
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError, one_line
 from spritemesh.times import format_utc
@@ -36,27 +35,9 @@ def append_refusal(repo: str, request: ControlRequest, edge: str, error: OpsErro
         }
     )
     try:
-        _rotate(path)
-        files.append_rows(path, [row])
+        rotation.append_rows(path, [row], limit=MAX_BYTES, keep=1)
     except OSError:
         return
-
-
-def _rotate(path: str) -> None:
-    """Put the file aside when it is full. Raises OSError."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    except FileNotFoundError:
-        return
-    try:
-        if os.fstat(handle).st_size < MAX_BYTES:
-            return
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        # Somebody else may have done so, and the name be that of a fresh one.
-        if os.path.samestat(os.fstat(handle), os.stat(path)):
-            os.replace(path, f"{path}.1")
-    finally:
-        os.close(handle)
 
 
 def _shown(word: str) -> str | None:

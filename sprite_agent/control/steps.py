@@ -5,7 +5,7 @@ from typing import NamedTuple
 from sprite_agent.runtime.layout import ops_directory
 from spritemesh.audit import audit_files
 from spritemesh.bridge.control import Facts
-from spritemesh.bridge.told import Told
+from spritemesh.bridge.told import REFUSED, Told
 from spritemesh.jsontext import JSON
 from spritemesh.traceindex import Entry
 from superloop.ops.v1 import control_pb2 as pb
@@ -60,6 +60,21 @@ def told_steps(told: Told, outcome: pb.ControlOutcome, facts: Facts) -> list[Ent
     if outcome.HasField("exit_code"):
         found.append(_runtime_step(told, outcome, facts, facts.started_at, None))
     return found + _effect_steps(outcome, facts)
+
+
+def refusal_step(facts: Facts, reason: str) -> Entry:
+    """The step of a request that was refused: there is no row of it but that of the invocation."""
+    step = _step(
+        "invocation",
+        facts,
+        facts.started_at,
+        REFUSED,
+        facts.finished_at - facts.started_at,
+        intent=facts.intent,
+        requestedBy=facts.requested_by,
+        reasonCode=reason,
+    )
+    return step._replace(file=audit_files(ops_directory("", facts.loop_id)).invocations)
 
 
 def _runtime_step(

@@ -75,7 +75,7 @@ def _configure_run(parser: Parser) -> None:
         "--scenario",
         choices=[scenario.value for scenario in Scenario],
         default=Scenario.HEALTHY.value,
-        help="complete; wait for an approval at the end; or fail its tests and stop (default: healthy)",
+        help="complete; wait for an approval at the end; fail its tests and stop, or die (default: healthy)",
     )
     parser.add_argument(
         "--iterations", metavar="N", type=digits, default=3, help="iterations; 0 for no end (default: 3)"

@@ -11,7 +11,7 @@ from typing import NamedTuple
 from sprite_agent.demo.documents import Document
 from sprite_agent.demo.running import find_running, runtime_root
 from sprite_agent.demo.script import Plan, Scenario, play
-from sprite_agent.demo.steps import AwaitDecision, Log
+from sprite_agent.demo.steps import AwaitDecision, Crash, Log
 from sprite_agent.demo.writer import Writer, read_approval
 from sprite_agent.runtime.layout import loop_paths
 from spritemesh import files, jsontext, times
@@ -82,6 +82,9 @@ def _play(settings: Settings, run_id: str, writer: Writer, signals: set[signal.S
         if isinstance(step, AwaitDecision):
             answer = _await_decision(settings, signals)
             continue
+        if isinstance(step, Crash):
+            os.kill(os.getpid(), signal.SIGKILL)
+            return
         if isinstance(step, Log):
             _pause(0 if step.at_once else pace, signals)
             # The first line comes at once; what follows a line (state, summary) comes with it.

@@ -15,6 +15,7 @@ from sprite_agent.demo.documents import ARTIFACTS, Document, Gates
 from sprite_agent.demo.steps import (
     ActiveRun,
     AwaitDecision,
+    Crash,
     Entry,
     Log,
     RemoveApproval,
@@ -39,6 +40,7 @@ class Scenario(StrEnum):
     HEALTHY = "healthy"
     APPROVAL = "approval"
     FAILING = "failing"
+    CRASHING = "crashing"
 
 
 class Plan(NamedTuple):
@@ -50,9 +52,14 @@ class Plan(NamedTuple):
     scenario: Scenario
     iterations: int
 
+    @property
+    def fails(self) -> bool:
+        """Whether its tests do."""
+        return self.scenario in {Scenario.FAILING, Scenario.CRASHING}
+
     def stuck(self, iteration: int) -> Document:
         """How many iterations made no progress so far, and how many of them end the run."""
-        if self.scenario is Scenario.FAILING:
+        if self.fails:
             return {"streak": min(iteration, self.iterations), "threshold": self.iterations}
         return {"streak": 0, "threshold": _STUCK_THRESHOLD}
 
@@ -97,11 +104,10 @@ def _iterate(
 
     candidate: the work is said to be done. rejected: approval.json still tells of a rejection.
     """
-    failing = plan.scenario is Scenario.FAILING
-    done = candidate and not failing
+    done = candidate and not plan.fails
     ask = done and plan.scenario is Scenario.APPROVAL
     gates = Gates(
-        tests="failed" if failing else "ok",
+        tests="failed" if plan.fails else "ok",
         checklist="ok" if done else "remaining",
         approval="pending" if ask else "skipped",
     )
@@ -247,7 +253,9 @@ def _settle(plan: Plan, approval: Document, *, fresh: bool) -> Generator[Step, D
 
 def _finish(plan: Plan, iteration: int) -> Script:
     """The end of a run that needs no approval."""
-    if plan.scenario is not Scenario.FAILING:
+    if plan.scenario is Scenario.CRASHING:
+        yield Crash()
+    elif not plan.fails:
         yield Log("loop_complete", iteration, {"iteration": iteration, "run_id": plan.run_id})
     else:
         stuck = plan.stuck(iteration)

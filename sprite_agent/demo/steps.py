@@ -60,5 +60,9 @@ class RemoveApproval(NamedTuple):
     """Remove approval.json."""
 
 
-Step = Log | State | ActiveRun | Report | Entry | Request | AwaitDecision | RemoveApproval
+class Crash(NamedTuple):
+    """Die at once, with everything left as it is."""
+
+
+Step = Log | State | ActiveRun | Report | Entry | Request | AwaitDecision | RemoveApproval | Crash
 Script = Generator[Step, Document | None, None]

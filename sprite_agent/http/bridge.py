@@ -11,6 +11,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from sprite_agent.counts import CANCELLED, OK, UNKNOWN, Counts
 from sprite_agent.desk import ControlDesk
 from sprite_agent.drain import Drain, Room
 from sprite_agent.gate import DRAIN_RETRY_SECONDS
@@ -47,8 +48,11 @@ class Bridge:
         drain: Drain,
         pool: ThreadPoolExecutor,
         desk: ControlDesk,
+        counts: Counts | None = None,
     ) -> None:
+        """counts: where ends of calls are counted."""
         self._repository = repository
+        self._counts = counts or Counts()
         self._tokens = tokens
         self._drain = drain
         self._pool = pool
@@ -64,15 +68,18 @@ class Bridge:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request. A client that goes away ends nothing that was begun for it."""
         call = Call(Request(scope, receive))
+        reason = OK
         try:
             refusal = head_refusal(call)
             if refusal is not None:
+                reason = refusal.reason
                 answer = error_answer(refusal)
                 answer.headers["connection"] = "close"  # where its next request begins is not sure
                 await self._send(call, answer, scope, receive, send)
                 return
             refusal = self._refusal(call)
             if refusal is not None:
+                reason = refusal.reason
                 await self._send(call, error_answer(refusal), scope, receive, send)
                 return
             with ExitStack() as held:
@@ -81,10 +88,18 @@ class Bridge:
                         held.enter_context(self._drain.stream())
                     answer = await self._answer(call)
                 except OpsError as error:
+                    reason = error.reason
                     answer = error_answer(error, control=call.path == _CONTROL_PATH)
                 await self._send(call, answer, scope, receive, send)
-        except ClientDisconnect:
-            return
+        except (ClientDisconnect, asyncio.CancelledError) as error:
+            reason = CANCELLED
+            if not isinstance(error, ClientDisconnect):
+                raise
+        except Exception:
+            reason = "agent_fault"
+            raise
+        finally:
+            self._counts.call_ended("http", self._label(call), reason)
 
     async def _answer(self, call: Call) -> Response:
         try:
@@ -104,6 +119,11 @@ class Bridge:
         if route is None:
             raise OpsError("unknown_path", f"there is no {call.method} {printable(call.path)}")
         return await route(call)
+
+    def _label(self, call: Call) -> str:
+        """Of a call in counts."""
+        method = "GET" if call.method == "HEAD" else call.method
+        return f"{method} {call.path}" if (method, call.path) in self._routes else UNKNOWN
 
     @staticmethod
     async def _send(call: Call, answer: Response, scope: Scope, receive: Receive, send: Send) -> None:

@@ -1,4 +1,4 @@
-"""uvicorn in the agent's event loop: a listener that leaves signals, logs and the end to the agent."""
+"""uvicorn in an event loop of ours: a listener that leaves signals, logs and the end to the program."""
 
 import asyncio
 import logging
@@ -31,12 +31,13 @@ _BACKLOG = 128
 
 class Listener(uvicorn.Server):
     """Serves an application at an address, from `start` to `stop`. address: as asked for, with the real port.
+    field: the flag that the address came from.
 
     Raises OpsError `address_unavailable` when it is made.
     """
 
-    def __init__(self, app: Any, address: Address) -> None:
-        self._socket = _listen(address)
+    def __init__(self, app: Any, address: Address, *, field: str = "--http") -> None:
+        self._socket = _listen(address, field)
         self.address = f"{address.target.rpartition(':')[0]}:{self._socket.getsockname()[1]}"
         # It warns of whatever strangers send, and calls our answers errors.
         logging.getLogger("uvicorn.error").setLevel(logging.CRITICAL)
@@ -89,7 +90,7 @@ class Listener(uvicorn.Server):
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Signals are the agent's."""
+        """Signals are the program's."""
         yield
 
     async def main_loop(self) -> None:
@@ -112,7 +113,7 @@ class Connection(H11Protocol):
         """Begin, or refuse where there are too many."""
         super().connection_made(transport)
         if len(self.connections) > MAX_CONNECTIONS:
-            self._refuse(503, "too_many_streams", f"the agent serves {MAX_CONNECTIONS} connections already")
+            self._refuse(503, "too_many_streams", f"{MAX_CONNECTIONS} connections are served already")
             return
         self._watch_head()
 
@@ -173,7 +174,7 @@ class Connection(H11Protocol):
         self.transport.close()
 
 
-def _listen(address: Address) -> socket.socket:
+def _listen(address: Address, field: str) -> socket.socket:
     host = address.target.rpartition(":")[0].removeprefix("[").removesuffix("]")
     port = int(address.target.rpartition(":")[2])
     both = host == "::" and socket.has_dualstack_ipv6()
@@ -182,7 +183,7 @@ def _listen(address: Address) -> socket.socket:
         family, _, _, _, place = found[0]
         listening = socket.create_server(place[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except OSError as error:
-        raise OpsError("address_unavailable", f"cannot listen on {address.target}", field="--http") from error
+        raise OpsError("address_unavailable", f"cannot listen on {address.target}", field=field) from error
     # Connections inherit it. Head and body go out in two writes, and the second would wait 40 ms for an
     # acknowledgement; asyncio does not see that a socket made elsewhere is TCP.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

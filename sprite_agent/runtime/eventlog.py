@@ -77,6 +77,11 @@ class LogIndex:
             self._close_file()
             self._signature = None
 
+    @property
+    def known_lines(self) -> int | None:
+        """Complete lines as of the last refresh; None before the first one. Reads nothing and never waits."""
+        return self._head.line if hasattr(self, "_head") else None
+
     def refresh(self) -> Head:
         """Take in what has changed on disk and return the end of the log.
 

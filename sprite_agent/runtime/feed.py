@@ -15,6 +15,8 @@ from google.protobuf.duration_pb2 import Duration
 
 from sprite_agent.runtime.eventlog import Head, LogIndex, Place
 from sprite_agent.runtime.events import MAX_LINE_BYTES, fill_events
+from sprite_agent.runtime.identity import Identity
+from sprite_agent.runtime.ownheartbeat import without_own
 from spritemesh import __version__
 from spritemesh.errors import OpsError
 from spritemesh.times import format_utc
@@ -22,9 +24,11 @@ from superloop.ops.v1 import envelope_pb2 as pb
 from superloop.ops.v1 import sprite_pb2
 
 # A batch holds this many events or bytes of lines, whichever comes first: smaller ones cost a tenth of
-# the rate and more, larger ones gain little for the memory they hold.
+# the rate and more, larger ones gain little for the memory they hold. Over a slow way a subscriber may want
+# smaller ones, to see that something comes.
 BATCH_EVENTS = 256
 BATCH_BYTES = 64 * 1024
+MIN_BATCH_BYTES = 4 * 1024
 _READ_BYTES = 256 * 1024
 _PREFIX_BYTES = 256
 # New lines bring a bookmark no more often than this.
@@ -40,19 +44,21 @@ _Reason = sprite_pb2.LogReset.Reason
 
 
 class FeedOptions(NamedTuple):
-    """What a subscriber was granted. max_events 0: no limit. bookmark_seconds: between idle bookmarks."""
+    """What a subscriber was granted. max_events 0: no limit. bookmark_seconds: between idle bookmarks.
+    batch_bytes: of a batch's lines, unless a single one is longer."""
 
     follow: bool = False
     max_events: int = 0
     trace_id: str | None = None
     bookmark_seconds: float = 5.0
+    batch_bytes: int = BATCH_BYTES
 
 
 class EventFeed:
     """Reads one log from a place on.
 
     snapshot: makes the snapshot for a bookmark; it may raise OpsError. state: changes when a state file
-    does, cheap to ask. clock: seconds since 1970.
+    does, cheap to ask. identity: who answers. clock: seconds since 1970.
     """
 
     def __init__(
@@ -63,7 +69,7 @@ class EventFeed:
         *,
         snapshot: Callable[[], pb.LoopRunSnapshot],
         state: Callable[[], object],
-        boot_id: str,
+        identity: Identity,
         clock: Callable[[], float],
     ) -> None:
         self.options = options
@@ -74,7 +80,7 @@ class EventFeed:
         self._marked_state: object = None
         self._marked_at = 0.0
         self._unmarked = False  # whether anything was handed out since the last bookmark
-        self._boot_id = boot_id
+        self._identity = identity
         self._clock = clock
         self._line = 0
         self._offset = 0
@@ -82,6 +88,8 @@ class EventFeed:
         self._sent = 0
         self._told_line = 0  # the last invalid line that was told of
         self._sent_snapshot: bytes | None = None
+        # Head and state files of the last snapshot that was made and held at the place of its bookmark.
+        self._shown: tuple[Head, object] | None = None
         self._head = _NO_HEAD
         self._shown_head = (_NO_HEAD, log_head(_NO_HEAD))  # the head, and how it travels
         # Set when max_events have been sent: nothing more will come.
@@ -108,12 +116,13 @@ class EventFeed:
         opened.opened.CopyFrom(
             sprite_pb2.Opened(
                 agent_version=__version__,
-                boot_id=self._boot_id,
+                boot_id=self._identity.boot_id,
                 capabilities=CAPABILITIES,
                 follow=self.options.follow,
                 max_events=self.options.max_events,
                 bookmark_interval=duration(self.options.bookmark_seconds),
                 start=self.position,
+                sprite_id=self._identity.sprite_id,
             )
         )
         return [opened, *resets]
@@ -147,6 +156,10 @@ class EventFeed:
         if self._offset < self._head.offset:
             yield from self._read_block(patient)
 
+    def take_in(self) -> None:
+        """Index what was appended: is_quick then. Raises OpsError of LogIndex; may take a second a GiB."""
+        self._log.refresh()
+
     def is_quick(self) -> bool:
         """Whether `messages(patient=False)` takes no more than a few milliseconds now."""
         return not self.is_stuck and self._log.refresh_if_quick() is not None
@@ -160,9 +173,13 @@ class EventFeed:
         self._marked_at = time.monotonic()
         self._marked_state = self._state()
         self._unmarked = False
+        shown, self._shown = self._shown, None
         message = self._message()
         message.bookmark.position.CopyFrom(self.position)
         if self._line != self._head.line:
+            return message
+        if shown == (self._head, self._marked_state):
+            self._shown = shown
             return message
         try:
             snapshot = self._snapshot()
@@ -170,6 +187,7 @@ class EventFeed:
             message.bookmark.snapshot_problem = error.reason
             return message
         if snapshot.position == message.bookmark.position:
+            self._shown = (self._head, self._marked_state)
             state = _state_bytes(snapshot)
             if state != self._sent_snapshot:
                 self._sent_snapshot = state
@@ -179,6 +197,10 @@ class EventFeed:
     def is_bookmark_due(self) -> bool:
         """Whether due_bookmark may bring one; costs a few stat calls."""
         return self.seconds_to_bookmark() <= 0 or self._marked_state != self._state()
+
+    def is_bookmark_bare(self) -> bool:
+        """Whether bookmark() would bring no snapshot, and needs none to know it; costs a few stat calls."""
+        return self._shown == (self._head, self._state())
 
     def due_bookmark(self) -> sprite_pb2.WatchEventsResponse | None:
         """The Bookmark that a follower who has everything should get now, if any.
@@ -253,11 +275,12 @@ class EventFeed:
         available = self._head.offset - self._offset
         data = self._log.read(self._head, self._offset, min(available, _READ_BYTES))
         is_last = len(data) == available
+        most_bytes = self.options.batch_bytes
         position = 0
         while position < len(data) and not self.finished:
-            if position and not is_last and len(data) - position < BATCH_BYTES:
+            if position and not is_last and len(data) - position < most_bytes:
                 return  # a batch cut short here would be small: the next block begins with it
-            end = data.rfind(b"\n", position, position + BATCH_BYTES) + 1
+            end = data.rfind(b"\n", position, position + most_bytes) + 1
             if not end:
                 end = data.find(b"\n", position) + 1
             if not end:
@@ -394,6 +417,11 @@ def log_head(head: Head) -> sprite_pb2.LogHead:
     )
 
 
+def grant_batch_bytes(wanted: int) -> int:
+    """The size of batches that is granted for a wanted one; 0: as large as they get."""
+    return min(max(wanted, MIN_BATCH_BYTES), BATCH_BYTES) if wanted else BATCH_BYTES
+
+
 def duration(seconds: float) -> Duration:
     """Seconds as a message."""
     return Duration(seconds=int(seconds), nanos=round(seconds % 1 * 1e9) % 1_000_000_000)
@@ -401,12 +429,9 @@ def duration(seconds: float) -> Duration:
 
 def _state_bytes(snapshot: pb.LoopRunSnapshot) -> bytes:
     """What must differ for a snapshot to be worth sending again."""
-    stamped = snapshot.emitted_at
-    snapshot.emitted_at = ""
-    try:
-        return snapshot.SerializeToString(deterministic=True)
-    finally:
-        snapshot.emitted_at = stamped
+    compared = without_own(snapshot)
+    compared.emitted_at = ""
+    return compared.SerializeToString(deterministic=True)
 
 
 _NO_HEAD = Head(0, 0, 0, 0, 0, hashlib.sha256().digest(), b"", hashlib.sha256().hexdigest())

@@ -7,7 +7,9 @@ from collections.abc import Callable
 from sprite_agent.runtime.eventlog import Head, LogIndex
 from sprite_agent.runtime.events import is_event
 from sprite_agent.runtime.feed import EventFeed, FeedOptions
+from sprite_agent.runtime.identity import Identity
 from sprite_agent.runtime.layout import loop_paths
+from sprite_agent.runtime.ownheartbeat import HeartbeatNews
 from sprite_agent.runtime.snapshot import LoopFiles, derive_snapshot, parse_last_event
 from sprite_agent.runtime.statefiles import MAX_SUMMARY_BYTES, StateFiles
 from spritemesh.errors import OpsError
@@ -23,19 +25,26 @@ class LoopReader:
     """Reads one loop; keeps what it read, so that asking again costs a few stat calls.
 
     Made for an id that is validated here (OpsError `invalid_loop_id`). Whether the loop exists is checked
-    at every reading (`loop_not_found`, `events_missing`). clock: seconds since 1970.
+    at every reading (`loop_not_found`, `events_missing`). identity: who answers now. clock: seconds since
+    1970.
     """
 
     def __init__(
-        self, repo: str, loop_id: str, *, boot_id: str = "", clock: Callable[[], float] = time.time
+        self,
+        repo: str,
+        loop_id: str,
+        *,
+        identity: Callable[[], Identity] = Identity,
+        clock: Callable[[], float] = time.time,
     ) -> None:
         self.repo = repo
         self.loop_id = loop_id
         self.paths = loop_paths(loop_id)
         self.log = LogIndex(os.path.join(repo, self.paths.events))
-        self._boot_id = boot_id
+        self._identity = identity
         self._clock = clock
         self._files = StateFiles(repo)
+        self._heartbeat_news = HeartbeatNews(self._files, repo, self.paths.heartbeat)
         self._derived: tuple[object, pb.LoopRunSnapshot] | None = None
 
     def close(self) -> None:
@@ -76,22 +85,26 @@ class LoopReader:
             pb.Source(repo_path=self.repo, loop_id=self.loop_id),
             options,
             snapshot=lambda: self.snapshot(trace_id=options.trace_id, pass_invalid_lines=True),
-            state=self._state_signature,
-            boot_id=self._boot_id,
+            state=self._news_signature,
+            identity=self._identity(),
             clock=self._clock,
         )
 
     def _signature(self, head: Head) -> object:
-        return head, self._state_signature()
+        return head, self._state_signature(), self._files.signature(self.paths.heartbeat)
+
+    def _news_signature(self) -> object:
+        """What changes when those who follow the loop should hear of a state file."""
+        return self._state_signature(), self._heartbeat_news.signature()
 
     def _state_signature(self) -> object:
+        """Of all state files but the heartbeat."""
         paths = self.paths
         return (
             self._files.signature(paths.state),
             self._files.signature(paths.active_run),
             self._files.signature(paths.approval),
             self._files.signature(paths.run_summary),
-            self._files.signature(paths.heartbeat),
         )
 
     def _derive(self, head: Head, pass_invalid_lines: bool) -> pb.LoopRunSnapshot:

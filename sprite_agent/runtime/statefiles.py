@@ -53,6 +53,11 @@ class StateFiles:
             return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, now
         return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
+    def is_current(self, relative: str) -> bool:
+        """Whether read() would bring the last reading again, for a stat."""
+        cached = self._cache.get(relative)
+        return cached is not None and cached[0] == self.signature(relative)
+
     def read(self, relative: str, *, limit: int = MAX_STATE_BYTES) -> StateFile:
         """The file at a path relative to the repository.
 

@@ -16,6 +16,8 @@ except ImportError:  # not Linux
 
 # A caller polls this often even where inotify works, seconds.
 SAFETY_POLL_SECONDS = 1.0
+# Ends the names of files that are renamed once they are whole (contract L8): that is the change.
+_TEMPORARY = ".tmp"
 
 
 class DirectoryWatch:
@@ -47,7 +49,7 @@ class DirectoryWatch:
         return True
 
     def changed(self) -> set[str]:
-        """Directories with changes since the last call; does not block."""
+        """Directories with changes since the last call, those of temporary files apart; does not block."""
         if self._inotify is None or inotify is None:
             return set()
         found: set[str] = set()
@@ -55,7 +57,7 @@ class DirectoryWatch:
             if event.mask & inotify.flags.Q_OVERFLOW:
                 return set(self._names.values())
             directory = self._names.get(event.wd)
-            if directory is not None:
+            if directory is not None and not event.name.endswith(_TEMPORARY):
                 found.add(directory)
                 if event.mask & inotify.flags.IGNORED:
                     del self._names[event.wd]

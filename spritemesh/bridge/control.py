@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from spritemesh.bridge.told import Told, exit_code, told_by_outcome, whole_or_fraction
-from spritemesh.control import Confirmation, intent_word
+from spritemesh.control import Confirmation, ControlRequest, intent_word
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc
 from spritemesh.values import drop, get, nz
@@ -151,6 +151,32 @@ def answer_of_outcome(outcome: pb.ControlOutcome, confirmation: Confirmation) ->
     told = told_by_outcome(outcome)
     facts = facts_of_outcome(outcome, confirmation)
     return answer_document(intent_row(told, facts), told)
+
+
+def facts_of_request(
+    request: ControlRequest,
+    times: tuple[float, float],
+    *,
+    transport: str,
+    retry_attempts: int,
+    retry_backoff_seconds: int,
+    shown_key: str = "",
+) -> Facts:
+    """The facts of a request. times: when it began and ended. shown_key: a key to show instead of its own."""
+    return Facts(
+        loop_id=request.loop_id,
+        intent=request.intent,
+        trace_id=request.trace_id,
+        requested_by=request.requested_by,
+        note=request.note,
+        idempotency_key=shown_key or request.idempotency_key,
+        transport=transport,
+        started_at=times[0],
+        finished_at=times[1],
+        confirmation=request.confirmation,
+        retry_attempts=retry_attempts,
+        retry_backoff_seconds=retry_backoff_seconds,
+    )
 
 
 def facts_of_outcome(outcome: pb.ControlOutcome, confirmation: Confirmation) -> Facts:

@@ -120,6 +120,35 @@ class FakeLog:
         )
 
 
+def heartbeat(
+    at: float,
+    *,
+    boot_id: str = "boot-1",
+    pid: int = 7,
+    started_at: float = 1_000_000.0,
+    interval: float = 5.0,
+    alive: bool | None = True,
+    loop: str = LOOP,
+    draining: bool = False,
+    resumed_at: float | None = None,
+    suspended_seconds: float = 0.0,
+) -> sprite_pb2.Heartbeat:
+    """A heartbeat made at `at`, epoch seconds of the agent's clock. alive: of the runtime's process, which
+    runs `loop`; None when there is none."""
+    beat = sprite_pb2.Heartbeat(sequence=1, boot_id=boot_id, loop_id=LOOP)
+    beat.sent_at.FromNanoseconds(round(at * 1e9))
+    beat.granted_interval.FromMilliseconds(round(interval * 1000))
+    beat.agent.pid, beat.agent.version, beat.agent.draining = pid, "1", draining
+    beat.agent.started_at.FromNanoseconds(round(started_at * 1e9))
+    if resumed_at is not None:
+        beat.agent.resumed_at.FromNanoseconds(round(resumed_at * 1e9))
+        beat.agent.suspended_for.FromMilliseconds(round(suspended_seconds * 1000))
+    if alive is not None:
+        beat.runtime.loop_id, beat.runtime.pid, beat.runtime.alive = loop, 99, alive
+        beat.runtime.started_at.FromNanoseconds(round(started_at * 1e9))
+    return beat
+
+
 class ScriptedTransport:
     """Plays snapshots and streams in order; remembers where each stream was asked to start.
 

@@ -24,8 +24,10 @@ BEARER = (("authorization", f"Bearer {TOKEN}"),)
 CALL_SECONDS = 15.0
 _START_SECONDS = 20.0
 _STOP_SECONDS = 15.0
+_SETTLED_BYTES = 1 << 19  # a tenth of a second
 
 Message = sprite_pb2.WatchEventsResponse
+Wrapper = Callable[[list[str]], list[str]]
 _Stub = sprite_pb2_grpc.SpriteServiceStub
 
 
@@ -64,6 +66,17 @@ class Agent:
     def rss_bytes(self) -> int:
         return int(psutil.Process(self.process.pid).memory_info().rss)
 
+    def settled_rss_bytes(self) -> int:
+        """As rss_bytes, once it has stopped growing."""
+        seen = 0
+        for _ in range(100):
+            now = self.rss_bytes
+            if now - seen < _SETTLED_BYTES:
+                return now
+            seen = now
+            time.sleep(0.1)
+        raise AssertionError("the agent's memory does not stop growing")
+
     def said(self) -> str:
         """What the agent wrote to standard error."""
         return self.errors.read_text()
@@ -100,11 +113,13 @@ def start_agent(
     *flags: str,
     grpc_at: str = "127.0.0.1:0",
     token: Sequence[str] = ("--token", TOKEN),
+    under: Wrapper | None = None,
 ) -> Agent:
-    """Start an agent and wait until it takes calls."""
+    """Start an agent and wait until it takes calls. under: makes another command line of its own."""
+    words = serve_words(repo, "--grpc", grpc_at, *token, *flags)
     with errors.open("ab") as stderr:
         process = subprocess.Popen(
-            serve_words(repo, "--grpc", grpc_at, *token, *flags),
+            words if under is None else under(words),
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=ROOT,

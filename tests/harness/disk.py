@@ -1,8 +1,12 @@
 """A disk that is full."""
 
 import resource
+import subprocess
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import pytest
 
 
 @contextmanager
@@ -14,3 +18,33 @@ def largest_file(size: int) -> Iterator[None]:
         yield
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+
+
+class SmallDisk:
+    """A file system of its own at `path`, an existing directory, that can be full. Use it in `with`."""
+
+    def __init__(self, path: Path, size: int) -> None:
+        self.path = path
+        self._size = size
+        self._ballast = path / "ballast"
+
+    def __enter__(self) -> "SmallDisk":
+        words = ["mount", "-t", "tmpfs", "-o", f"size={self._size}", "tmpfs", str(self.path)]
+        done = subprocess.run(words, capture_output=True, check=False)
+        if done.returncode:
+            pytest.skip(f"no file system may be mounted here: {done.stderr.decode().strip()}")
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        # At once, even if somebody still has a file open there.
+        subprocess.run(["umount", "--lazy", str(self.path)], check=True)
+
+    def fill(self) -> None:
+        """Leave not a byte free."""
+        with suppress(OSError), self._ballast.open("ab", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+
+    def free(self) -> None:
+        """What filled it is gone."""
+        self._ballast.unlink()

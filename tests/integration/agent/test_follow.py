@@ -232,7 +232,8 @@ def test_log_that_stays_away_ends_the_stream_with_a_reason(
 
     from sprite_agent.changes import ChangeHub
     from sprite_agent.drain import Drain
-    from sprite_agent.heartbeat import HeartbeatSource, LagProbe
+    from sprite_agent.heartbeat import HeartbeatSource
+    from sprite_agent.lag import LagProbe
     from sprite_agent.runtime.repository import Repository
     from sprite_agent.services import sprite as service_module
     from superloop.ops.v1 import sprite_pb2

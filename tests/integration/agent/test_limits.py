@@ -11,7 +11,8 @@ import pytest
 from sprite_agent.changes import ChangeHub
 from sprite_agent.drain import Drain
 from sprite_agent.gate import Gate
-from sprite_agent.heartbeat import HeartbeatSource, LagProbe
+from sprite_agent.heartbeat import HeartbeatSource
+from sprite_agent.lag import LagProbe
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.security import TokenCheck
 from sprite_agent.services.sprite import SpriteService

@@ -1,6 +1,5 @@
 """How the agent starts, and how it refuses to: one clear line, and no traceback."""
 
-import os
 import socket
 import subprocess
 from pathlib import Path
@@ -37,7 +36,7 @@ def refused(repo: Path, *flags: str, **variables: str) -> str:
 
 def test_first_line_says_where_calls_are_taken(repo: Repo, start: StartAgent) -> None:
     agent = start()
-    assert set(agent.ready) == {"ready", "grpc", "http"}
+    assert set(agent.ready) == {"ready", "grpc", "http", "metrics"}
     assert agent.ready["ready"] is True
     host, _, port = agent.address.rpartition(":")
     assert host == "127.0.0.1"
@@ -179,7 +178,8 @@ def test_agent_starts_where_nothing_ever_ran(tmp_path: Path, start: StartAgent, 
         path.rmdir()
     with start().stub() as stub:
         assert not stub.ListLoops(sprite_pb2.ListLoopsRequest(), metadata=BEARER).loops
-    assert os.listdir(repo.root) == []
+    left = [path.relative_to(repo.root) for path in repo.root.rglob("*") if path.is_file()]
+    assert left == [Path(".superloop/sprite-agent/sprite-id")]
 
 
 def _has_ipv6() -> bool:

@@ -57,7 +57,23 @@ def test_agent_introduces_itself(stub: Stub, make_loop: MakeLoop, shared_agent: 
     first, second = (next(watch(stub, loop_id)).opened for _ in range(2))
     assert first.boot_id == second.boot_id
     assert len(first.boot_id) == 32
+    assert first.sprite_id == second.sprite_id
+    assert len(first.sprite_id) == 32
     assert first.agent_version
+
+
+def test_small_batches_are_granted_for_a_slow_way(stub: Stub, make_loop: MakeLoop) -> None:
+    data = events(1, 400)
+    messages = list(watch(stub, make_loop(data).loop_id, max_batch_bytes=1))
+    check_stream(messages, data)
+    lines = data.splitlines(keepends=True)
+    sizes = [
+        sum(map(len, lines[message.batch.first_line - 1 : message.batch.last_line]))
+        for message in messages
+        if message.HasField("batch")
+    ]
+    assert sum(sizes) == len(data)
+    assert 2048 < max(sizes) <= 4096
 
 
 @pytest.mark.parametrize(("wanted", "granted"), [(None, 5.0), (0, 1.0), (2.5, 2.5), (3600, 60.0)])

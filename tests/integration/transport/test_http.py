@@ -11,6 +11,7 @@ import pytest
 
 from manager.core.cursor import Place
 from manager.core.intake import Intake
+from manager.core.sequence import Numbers
 from manager.transport import Endpoint, Retry, http_client
 from manager.transport import http as http_transport
 from manager.transport.http import HttpTransport
@@ -153,7 +154,7 @@ def test_events_come_in_pages_until_one_is_not_full(
     for message in messages:
         intake.accept(message)
     intake.finish()
-    assert (intake.values, intake.offset, intake.line_count) == ([1, 2, 3, 4, 5], 5, 5)
+    assert (intake.numbers, intake.offset, intake.line_count) == (Numbers.of(range(1, 6)), 5, 5)
     assert intake.last_event == documents[-1]
 
 

@@ -77,7 +77,7 @@ def test_both_ways_yield_the_same_messages(
         far = list(agent.events("alpha", after, **options))
         assert without_opened(iter(near)) == without_opened(iter(far))
         for messages in (near, far):
-            messages[0].opened.boot_id = ""
+            messages[0].opened.boot_id = messages[0].opened.sprite_id = ""
             assert messages[0].head == messages[-1].head
         assert near[0].opened == far[0].opened
         assert near[-1].head == far[-1].head

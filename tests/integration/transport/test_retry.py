@@ -174,7 +174,7 @@ def test_hint_of_the_agent_outweighs_the_own_backoff(
 def test_agent_that_hangs_runs_into_the_deadline(
     loop: LoopFiles, remote: OpenRemote, start: StartAgent, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(grpc_transport, "_UNARY_SECONDS", 0.3)
+    monkeypatch.setattr(grpc_transport, "UNARY_SECONDS", 0.3)
     agent = start()
     transport = remote(agent, retry=Retry(2, 0.01))
     transport.snapshot("alpha")
@@ -353,6 +353,7 @@ def test_addresses_of_agents_are_read(url: str, target: str) -> None:
         "http://host/a b",
         "http://h\u00f6st/",
         "http://name:secret@host/",
+        "http://name:secret@host:99999/",
     ],
 )
 def test_text_that_is_no_address_is_refused_by_flag(url: str) -> None:

@@ -1,5 +1,7 @@
 """EventFeed: what a subscriber is told, and that it is told everything exactly once."""
 
+import json
+import time
 from collections.abc import Iterable
 
 import pytest
@@ -7,22 +9,26 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sprite_agent.runtime import feed as feed_module
+from sprite_agent.runtime import ownheartbeat
 from sprite_agent.runtime.events import MAX_LINE_BYTES, fill_event
-from sprite_agent.runtime.feed import EventFeed, FeedOptions, duration
+from sprite_agent.runtime.feed import EventFeed, FeedOptions, duration, grant_batch_bytes
+from sprite_agent.runtime.identity import Identity
 from sprite_agent.runtime.loop import LoopReader
+from sprite_agent.runtime.ownheartbeat import WRITER
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import envelope_pb2 as pb
 from superloop.ops.v1 import sprite_pb2
 from tests.harness.agents import Message
 from tests.harness.loops import LoopFiles, event, events
 from tests.harness.streams import Reset, check_stream, kinds, place, raw_events
+from tests.harness.waiting import wait_for
 
 NOW = 1_800_000_000.25
 
 
 @pytest.fixture
 def reader(loop: LoopFiles) -> Iterable[LoopReader]:
-    found = LoopReader(str(loop.repo), loop.loop_id, boot_id="b" * 32, clock=lambda: NOW)
+    found = LoopReader(str(loop.repo), loop.loop_id, identity=lambda: Identity("b" * 32), clock=lambda: NOW)
     yield found
     found.close()
 
@@ -364,6 +370,96 @@ def test_bookmark_brings_the_snapshot_once_until_it_changes(reader: LoopReader, 
     assert news.bookmark.snapshot.run.status == "awaiting_approval"
 
 
+def test_own_heartbeat_brings_no_bookmark_and_is_in_the_snapshot_all_the_same(
+    reader: LoopReader, loop: LoopFiles
+) -> None:
+    loop.append(events(1, 2))
+    feed, _ = opened(reader)
+    drain(feed)
+    assert feed.bookmark().bookmark.HasField("snapshot")
+    for sequence in (1, 2):
+        own = {"writer": WRITER, "sequence": sequence}
+        loop.put("heartbeat.v1.json", own)
+        assert not feed.is_bookmark_due()
+        assert not feed.bookmark().bookmark.HasField("snapshot")
+        assert json.loads(reader.snapshot().runtime.heartbeat.json) == own
+    loop.append(event(3))
+    drain(feed)
+    told = feed.bookmark().bookmark.snapshot
+    assert told.runtime.HasField("heartbeat")
+    assert told.artifacts.heartbeat.exists
+    loop.heartbeat.unlink()
+    assert not feed.is_bookmark_due()
+    assert not feed.bookmark().bookmark.HasField("snapshot")
+
+
+@pytest.mark.parametrize(
+    "text", ['{"timestamp":"t"}', '{"writer":"runtime"}', '["writer","sprite-agent"]', "{}"]
+)
+def test_heartbeat_of_the_runtime_brings_a_bookmark_each_time(
+    reader: LoopReader, loop: LoopFiles, text: str
+) -> None:
+    loop.append(events(1, 2))
+    loop.put("heartbeat.v1.json", {"writer": WRITER})
+    feed, _ = opened(reader)
+    drain(feed)
+    feed.bookmark()
+    for written in (text, text + " ", text):
+        loop.heartbeat.write_text(written)
+        assert feed.is_bookmark_due()
+        news = feed.due_bookmark()
+        assert news is not None
+        assert news.bookmark.snapshot.runtime.heartbeat.json == written
+    # What was the runtime's and is the agent's now is news, too: the runtime's is gone.
+    loop.put("heartbeat.v1.json", {"writer": WRITER})
+    assert feed.is_bookmark_due()
+
+
+def test_bookmark_of_a_quiet_loop_needs_no_snapshot(reader: LoopReader, loop: LoopFiles) -> None:
+    loop.append(events(1, 2))
+    feed, _ = opened(reader)
+    drain(feed)
+    assert not feed.is_bookmark_bare()
+
+    def is_bare_after_another() -> bool:
+        feed.bookmark()
+        return feed.is_bookmark_bare()
+
+    wait_for(is_bare_after_another, what="the files to settle")
+    loop.put("heartbeat.v1.json", {"writer": WRITER})
+    wait_for(feed.is_bookmark_bare, what="the file to settle")
+    (loop.directory / "approval.json").write_text("{broken")
+    for _ in range(2):
+        assert not feed.is_bookmark_bare()
+        assert feed.bookmark().bookmark.snapshot_problem == "artifact_invalid"
+    loop.put("approval.json", {"status": "pending"})
+    assert feed.bookmark().bookmark.snapshot.run.status == "awaiting_approval"
+    loop.append(event(3))
+    drain(feed)
+    assert not feed.is_bookmark_bare()
+    assert feed.bookmark().bookmark.snapshot.sequence_value == 3
+
+
+def test_heartbeat_is_looked_into_once_a_change(
+    reader: LoopReader, loop: LoopFiles, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    loop.put("heartbeat.v1.json", {"writer": WRITER})
+    wait_for(lambda: time.time() - loop.heartbeat.stat().st_mtime > 0.1, what="the file to settle")
+    looks: list[str] = []
+    is_own = ownheartbeat.is_own
+
+    def look(path: str) -> bool:
+        looks.append(path)
+        return is_own(path)
+
+    monkeypatch.setattr(ownheartbeat, "is_own", look)
+    feed, _ = opened(reader)
+    feed.bookmark()
+    for _ in range(5):
+        assert not feed.is_bookmark_due()
+    assert looks == [str(loop.heartbeat)]
+
+
 def test_bookmark_short_of_the_head_brings_no_snapshot(reader: LoopReader, loop: LoopFiles) -> None:
     loop.append(events(1, 5))
     feed, _ = opened(reader, max_events=2)
@@ -397,6 +493,31 @@ def test_durations_keep_their_fractions(seconds: float) -> None:
     assert found.seconds + found.nanos / 1e9 == pytest.approx(seconds, abs=1e-9)
 
 
+@pytest.mark.parametrize(
+    ("wanted", "granted"),
+    [(0, 65536), (1, 4096), (4096, 4096), (9999, 9999), (65536, 65536), (2**32 - 1, 65536)],
+)
+def test_size_of_batches_is_granted_within_bounds(wanted: int, granted: int) -> None:
+    assert grant_batch_bytes(wanted) == granted
+
+
+@pytest.mark.parametrize("size", [4096, 4097, 10_000, 65_536])
+def test_batches_of_any_size_cover_the_same(reader: LoopReader, loop: LoopFiles, size: int) -> None:
+    long = event(0, message="x" * 9000)
+    data = b"".join(
+        (events(1, 300), b"bad\n", long, b"\n", long, events(1, 40), event(0, message="y" * 300_000))
+    )
+    loop.append(data)
+    feed, messages = opened(reader, batch_bytes=size)
+    messages += drain(feed)
+    check_stream(messages, data)
+    lines = data.splitlines(keepends=True)
+    spans = [lines[m.batch.first_line - 1 : m.batch.last_line] for m in messages if m.HasField("batch")]
+    assert [line for span in spans for line in span] == lines
+    for span in spans:
+        assert len(span) == 1 or sum(map(len, span)) <= size
+
+
 # --- an invariant --------------------------------------------------------------------------------------
 
 _line = st.one_of(
@@ -416,7 +537,8 @@ _line = st.one_of(
     tail=st.sampled_from([b"", b"torn", b"{"]),
     start=st.integers(0, 25),
     limit=st.integers(0, 8),
-    sizes=st.tuples(st.integers(1, 4), st.integers(1, 300), st.integers(20, 400), st.integers(1, 4)),
+    sizes=st.tuples(st.integers(1, 4), st.integers(20, 400), st.integers(1, 4)),
+    batch_bytes=st.integers(1, 300),
     pieces=st.lists(st.integers(1, 200), max_size=6),
 )
 def test_feed_hands_out_every_complete_line_exactly_once(
@@ -424,7 +546,8 @@ def test_feed_hands_out_every_complete_line_exactly_once(
     tail: bytes,
     start: int,
     limit: int,
-    sizes: tuple[int, int, int, int],
+    sizes: tuple[int, int, int],
+    batch_bytes: int,
     pieces: list[int],
     loop: LoopFiles,
 ) -> None:
@@ -432,14 +555,14 @@ def test_feed_hands_out_every_complete_line_exactly_once(
     start = min(start, len(lines))
     loop.log.write_bytes(b"")
     reader = LoopReader(str(loop.repo), loop.loop_id)
-    names = ("BATCH_EVENTS", "BATCH_BYTES", "_READ_BYTES", "_READ_MESSAGES")
+    names = ("BATCH_EVENTS", "_READ_BYTES", "_READ_MESSAGES")
     with pytest.MonkeyPatch.context() as patch:
         for name, size in zip(names, sizes, strict=True):
             patch.setattr(feed_module, name, size)
         # The lines before the place are there at the start; the rest arrives in pieces.
         offset = sum(len(line) + 1 for line in lines[:start])
         loop.append(data[:offset])
-        feed = reader.feed(FeedOptions(max_events=limit))
+        feed = reader.feed(FeedOptions(max_events=limit, batch_bytes=batch_bytes))
         messages = feed.open(place(data, start))
         for size in pieces:
             loop.append(data[offset : offset + size])

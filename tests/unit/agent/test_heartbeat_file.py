@@ -12,13 +12,9 @@ from typing import Any
 import psutil
 import pytest
 
-from sprite_agent.heartbeat import (
-    WRITER,
-    HeartbeatFile,
-    HeartbeatSource,
-    LagProbe,
-    grant_interval,
-)
+from sprite_agent.heartbeat import HeartbeatFile, HeartbeatSource, grant_interval
+from sprite_agent.lag import LagProbe
+from sprite_agent.runtime.ownheartbeat import WRITER
 from sprite_agent.runtime.repository import Repository
 from tests.harness.loops import LoopFiles, Repo
 from tests.harness.waiting import wait_for

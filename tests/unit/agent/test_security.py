@@ -6,7 +6,7 @@ import pytest
 
 from manager.cli.source import read_token as read_token_of_manager
 from manager.transport import parse_base_url
-from sprite_agent.security import TokenCheck, check_exposure, parse_address, read_token
+from sprite_agent.security import TokenCheck, check_exposure, parse_address, read_metrics_token, read_token
 from spritemesh.errors import OpsError
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 
@@ -93,6 +93,18 @@ def test_token_file_without_a_usable_token_is_refused_by_flag(tmp_path: Path, co
     assert (caught.value.reason, caught.value.field) == ("invalid_request", "--token-file")
 
 
+def test_scrapers_have_the_token_of_the_program_unless_they_have_a_file(tmp_path: Path) -> None:
+    file = tmp_path / "scrapers"
+    file.write_text("of-the-scrapers\n")
+    assert read_metrics_token(str(file), "of-the-program") == "of-the-scrapers"
+    assert read_metrics_token(None, "of-the-program") == "of-the-program"
+    assert read_metrics_token(None, "") == ""
+    file.write_text("\n")
+    with pytest.raises(OpsError) as caught:
+        read_metrics_token(str(file), "of-the-program")
+    assert (caught.value.reason, caught.value.field) == ("invalid_request", "--metrics-token-file")
+
+
 @pytest.mark.parametrize("name", ["missing", "."])
 def test_token_file_that_cannot_be_read_is_refused_by_name(tmp_path: Path, name: str) -> None:
     with pytest.raises(OpsError) as caught:
@@ -177,6 +189,15 @@ def test_nobody_is_served_openly_by_accident(
     with pytest.raises(OpsError) as caught:
         check()
     assert caught.value.reason == reason
+
+
+def test_refusals_name_the_variable_of_the_program_in_question() -> None:
+    with pytest.raises(OpsError, match="OTHER_TOKEN") as caught:
+        read_token(None, None, "two words", "OTHER_TOKEN")
+    assert caught.value.field == "OTHER_TOKEN"
+    address = parse_address("127.0.0.1:0", field="--listen")
+    with pytest.raises(OpsError, match="OTHER_TOKEN"):
+        check_exposure(address, "", allow_unauthenticated=False, field="--listen", variable="OTHER_TOKEN")
 
 
 # --- the other side ------------------------------------------------------------------------------------

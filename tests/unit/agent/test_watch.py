@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from sprite_agent import changes as changes_module
 from sprite_agent.changes import ChangeHub, Subscription
 from sprite_agent.drain import Drain
 from sprite_agent.runtime import watch as watch_module
@@ -43,6 +44,15 @@ def test_changes_of_files_are_noticed_by_directory(tmp_path: Path, watch: Direct
     assert noticed(watch) == {str(tmp_path / "a")}
     os.replace(tmp_path / "a" / "new", tmp_path / "b" / "new")
     assert noticed(watch) == {str(tmp_path / "a"), str(tmp_path / "b")}
+
+
+def test_temporary_file_is_no_change_and_its_renaming_is(tmp_path: Path, watch: DirectoryWatch) -> None:
+    watch.add(str(tmp_path))
+    temporary = tmp_path / "state.json.123.tmp"
+    temporary.write_text("{}")
+    assert noticed(watch) == set()
+    temporary.replace(tmp_path / "state.json")
+    assert noticed(watch) == {str(tmp_path)}
 
 
 def test_missing_directory_is_not_watched(tmp_path: Path, watch: DirectoryWatch) -> None:
@@ -114,17 +124,55 @@ async def test_directory_made_later_is_watched_after_ensure(tmp_path: Path) -> N
     hub.close()
 
 
+async def test_change_without_a_notice_is_found_by_the_poll(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes_module, "SAFETY_POLL_SECONDS", 0.05)
+    log, other = tmp_path / "log", tmp_path / "other"
+    other.write_text("")
+    hub = ChangeHub()
+    with (
+        hub.subscribe((), str(log)) as mine,
+        hub.subscribe((), str(log)) as yours,
+        hub.subscribe((), str(other)) as his,
+    ):
+        for change in (lambda: log.write_text("1"), lambda: log.write_text("12"), log.unlink):
+            assert not await mine.wait(0.12)
+            change()
+            assert await mine.wait(10)
+            assert await yours.wait(10)
+        assert not await his.wait(0.01)
+    hub.close()
+
+
+async def test_directory_made_anew_is_watched_after_a_poll(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(changes_module, "SAFETY_POLL_SECONDS", 0.05)
+    late = tmp_path / "late"
+    hub = ChangeHub()
+    with hub.subscribe((str(late),), str(late / "log")) as subscription:
+        late.mkdir()
+        await asyncio.sleep(0.15)
+        (late / "new").write_text("")
+        started = time.monotonic()
+        assert await subscription.wait(10)
+        assert time.monotonic() - started < SOON
+    hub.close()
+
+
 async def test_drain_wakes_everybody_and_waits_for_the_last_stream(tmp_path: Path) -> None:
     hub = ChangeHub()
     drain = Drain(hub.wake_all)
     assert await drain.wait_for_streams(0.01)
-    with hub.subscribe((str(tmp_path),)) as subscription:
+    with hub.subscribe((str(tmp_path),)) as subscription, hub.subscribe(()) as bare:
         with drain.stream():
             assert not await drain.wait(0.01)
             drain.start()
             drain.start()
             assert drain.started
             assert await subscription.wait(10)
+            assert await bare.wait(10)
             assert not await drain.wait_for_streams(0.01)
         assert await drain.wait_for_streams(10)
     hub.close()

@@ -135,7 +135,8 @@ def test_search_is_the_same_for_every_block_size(
     path = tmp_path / "log"
     lines = [b"x" * (number % 40) + (b"needle" if number % 7 == 0 else b"") for number in range(500)]
     path.write_bytes(b"\n".join(lines) + b"\nneedle that is torn")
-    assert list(lines_with(str(path), b"needle")) == [line for line in lines if b"needle" in line]
+    found = list(lines_with(str(path), b"needle"))
+    assert found == [(str(path), line) for line in lines if b"needle" in line]
 
 
 def test_look_up_among_many_rows_takes_moments(repo: str) -> None:

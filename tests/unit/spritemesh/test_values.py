@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from spritemesh import jsontext
 from spritemesh.jsontext import Literal
-from spritemesh.values import digits, drop, first, get, num, number_text, nz, text, whole
+from spritemesh.values import digits, drop, first, get, num, number_text, nz, text, whole, with_member
 from tests.unit.bridge.strategies import THOROUGH, exact, values
 
 
@@ -173,6 +173,7 @@ def test_digits_reads_what_is_spelled_in_digits_only(value: Any, expected: int |
         (7.0, 7),
         (2**70, 2**70),
         (1e300, int(1e300)),
+        (10**400, 10**400),
         (-1, None),
         (-0.5, None),
         (1.5, None),
@@ -240,3 +241,16 @@ def test_get_walks_objects_and_stops_at_anything_else() -> None:
     for path in (("x",), ("a", "b", "0"), ("a", "c", "d"), ("a", "x", "y")):
         assert get(value, *path) is None
     assert get([value], "a") is None
+
+
+@pytest.mark.parametrize("before", [{"kept": 1}, {"kept": 1, "name": 2}])
+def test_member_is_set_in_a_copy(before: dict[str, Any]) -> None:
+    document = {"part": before, "other": 3}
+    untouched = {"part": dict(before), "other": 3}
+    assert with_member(document, "part", "name", 4) == {"part": {"kept": 1, "name": 4}, "other": 3}
+    assert document == untouched
+
+
+@pytest.mark.parametrize("part", [{}, {"part": None}, {"part": []}, {"part": "x"}, {"part": 5}])
+def test_member_is_set_whatever_stood_in_place_of_its_object(part: dict[str, Any]) -> None:
+    assert with_member(part, "part", "name", None) == {"part": {"name": None}}

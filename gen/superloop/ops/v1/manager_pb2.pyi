@@ -138,7 +138,7 @@ class WatchFleetRequest(_message.Message):
     LOOP_IDS_FIELD_NUMBER: _builtins.int
     @_builtins.property
     def interval(self) -> _duration_pb2.Duration:
-        """Wanted time between two messages of one loop. Granted within 100 ms and 60 s. Absent: 1 s."""
+        """Wanted time between two messages. Granted within 1 ms and 60 s. Absent: 1 s."""
 
     @_builtins.property
     def loop_ids(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:

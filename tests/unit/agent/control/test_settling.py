@@ -1,5 +1,6 @@
 """What a crash or a full disk left is finished by whoever comes next; nothing is run twice."""
 
+import json
 import os
 import signal
 import sqlite3
@@ -26,7 +27,7 @@ from sprite_agent.control.ledger import (
 from sprite_agent.control.lock import loop_lock
 from sprite_agent.control.mark import process_mark
 from sprite_agent.control.observation import observe
-from sprite_agent.control.record import Caller, caller_text
+from sprite_agent.control.record import Caller, caller_text, read_caller
 from sprite_agent.runtime.layout import agent_directory
 from sprite_agent.runtime.loop import LoopReader
 from spritemesh import audit
@@ -404,3 +405,9 @@ def test_effect_after_a_crash_is_the_event_that_came(
     outcome = plane.execute(asked)
     assert (outcome.status, outcome.effect.event.position.line) == (CONFIRMED, 3)
     assert runtime.calls == []
+
+
+@pytest.mark.parametrize("more", [[], ["http"], [True, "http"]])
+def test_caller_that_another_version_wrote_is_understood(more: list[object]) -> None:
+    caller = Caller("sprite_service", 7, 4, "shown", audit_replays=True)
+    assert read_caller(json.dumps([*caller[:5], *more])) == read_caller(caller_text(caller)) == caller

@@ -1,0 +1,51 @@
+"""What all connections to agents over gRPC have in common: how gRPC is imported, options, and metadata."""
+
+import os
+
+# Before the first import of grpc: its fork handlers kill children now and then.
+os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
+os.environ.setdefault("GRPC_VERBOSITY", "NONE")
+
+import grpc
+
+from manager.transport.base import Endpoint
+from spritemesh.traceparent import trace_headers
+
+# Of a unary call.
+UNARY_SECONDS = 10.0
+_LARGEST_MESSAGE = 4 * 1024 * 1024
+
+Options = tuple[tuple[str, int], ...]
+
+
+def options(*, ping_ms: int, ping_timeout_ms: int, window_bytes: int, connect_ms: int) -> Options:
+    """Options of a channel.
+
+    ping_ms: how often the peer is asked whether it lives; the agent takes offence at less than 10,000.
+    window_bytes: how far it may run ahead of a reader that stands still. connect_ms: least time that one try
+    to connect is given, the agent's first frame included.
+    """
+    return (
+        ("grpc.keepalive_time_ms", ping_ms),
+        # Of the two names the first has an effect in the versions measured.
+        ("grpc.http2.ping_timeout_ms", ping_timeout_ms),
+        ("grpc.keepalive_timeout_ms", ping_timeout_ms),
+        ("grpc.http2.max_pings_without_data", 0),
+        ("grpc.http2.bdp_probe", 0),
+        ("grpc.http2.lookahead_bytes", window_bytes),
+        ("grpc.max_receive_message_length", _LARGEST_MESSAGE),
+        ("grpc.use_local_subchannel_pool", 1),
+        ("grpc.initial_reconnect_backoff_ms", 500),
+        ("grpc.min_reconnect_backoff_ms", connect_ms),
+        ("grpc.max_reconnect_backoff_ms", 5000),
+        ("grpc.enable_retries", 0),
+    )
+
+
+def call_metadata(endpoint: Endpoint, trace_id: str | None) -> tuple[tuple[str, str], ...]:
+    """The metadata of a call: the token, and the trace id where a header can hold it."""
+    token = (("authorization", f"Bearer {endpoint.token}"),) if endpoint.token else ()
+    return (*token, *trace_headers(trace_id))
+
+
+__all__ = ["UNARY_SECONDS", "Options", "call_metadata", "grpc", "options"]
