@@ -9,15 +9,17 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, NamedTuple
 
+from manager.store import loop_files
 from manager.transport import LOCAL, SPRITE_SERVICE, Controlled, Retry, Transport, control_command
 from sprite_agent.runtime.layout import ops_directory
-from spritemesh import audit, traceindex
-from spritemesh.bridge.control import Facts, facts_of_outcome, intent_row
+from spritemesh import audit, files, traceindex
+from spritemesh.bridge.control import Facts, facts_of_outcome, facts_of_request, intent_row
 from spritemesh.bridge.told import REFUSED, Told, told_by_refusal, told_by_silence
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
-from spritemesh.values import drop
+from spritemesh.reasons import REASONS
+from spritemesh.values import drop, get
 
 if TYPE_CHECKING:
     from superloop.ops.v1 import control_pb2 as pb
@@ -31,11 +33,13 @@ class Done(NamedTuple):
 
 
 class Way(NamedTuple):
-    """How an intent is carried out. base_url: of the service, "" for the repository itself."""
+    """How an intent is carried out. base_url: of the service, "" for the repository itself. despite_clone:
+    step in although the sprite runs twice, as a running manager found."""
 
     transport: Transport
     retry: Retry
     base_url: str = ""
+    despite_clone: bool = False
 
 
 def step_in(repo: str, request: ControlRequest, way: Way, *, clock: Callable[[], float] = time.time) -> Done:
@@ -50,6 +54,24 @@ def step_in(repo: str, request: ControlRequest, way: Way, *, clock: Callable[[],
         raise TypeError("the local transport records and tells every outcome")
     facts = facts_of_outcome(controlled.outcome, request.confirmation)
     return Done(intent_row(controlled.told, facts._replace(finished_at=controlled.recorded_at)), controlled)
+
+
+def _check_frozen(repo: str, loop_id: str) -> None:
+    """Refuse while a running manager says that nobody may step in (session.json).
+
+    What it said last holds after its end, too: that a clone is gone, nobody has seen. Raises OpsError of the
+    reason that it gave, and `document_invalid` when the file cannot be read.
+    """
+    path = loop_files(repo, loop_id).session
+    document = files.read_object(path, what="session file")
+    reason = get(document, "controlFrozen")
+    if isinstance(reason, str) and reason in REASONS:
+        raise OpsError(
+            reason,
+            f"control is frozen since {get(document, 'updatedAt')}: the sprite seems to run twice"
+            f" ({path}); stop the copy, or say --despite-clone",
+            field="--loop",
+        )
 
 
 class _Remote:
@@ -67,6 +89,8 @@ class _Remote:
     def run(self) -> Done:
         audit.check_writable(self._files)
         try:
+            if not self._way.despite_clone:
+                _check_frozen(self._repo, self._request.loop_id)
             controlled = self._way.transport.control(self._request)
         except OpsError as refusal:
             self._record(told_by_refusal(refusal.reason, self._command))
@@ -88,20 +112,13 @@ class _Remote:
         return row
 
     def _facts(self, now: float) -> Facts:
-        request = self._request
-        return Facts(
-            loop_id=request.loop_id,
-            intent=request.intent,
-            trace_id=request.trace_id,
-            requested_by=request.requested_by,
-            note=request.note,
-            idempotency_key=request.idempotency_key,
+        retry = self._way.retry
+        return facts_of_request(
+            self._request,
+            (self._started_at, now),
             transport=SPRITE_SERVICE,
-            started_at=self._started_at,
-            finished_at=now,
-            confirmation=request.confirmation,
-            retry_attempts=self._way.retry.attempts,
-            retry_backoff_seconds=int(self._way.retry.backoff_seconds),
+            retry_attempts=retry.attempts,
+            retry_backoff_seconds=int(retry.backoff_seconds),
         )
 
     def _steps(self, told: Told, facts: Facts) -> list[traceindex.Entry]:

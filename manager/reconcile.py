@@ -82,14 +82,24 @@ def reconcile(
             staging.discard()
             raise
         staging.commit()
-    _index(store, outcome, settings, started_at=started_at, now=now, ended_at=clock())
+    index_pass(store, outcome, settings, started_at=started_at, now=now, ended_at=clock())
     return outcome
 
 
-def _index(
-    store: LoopStore, outcome: Outcome, settings: Settings, *, started_at: float, now: float, ended_at: float
+def index_pass(
+    store: LoopStore,
+    outcome: Outcome,
+    settings: Settings,
+    *,
+    now: float,
+    started_at: float | None = None,
+    ended_at: float | None = None,
+    whole: bool = True,
 ) -> None:
-    """Tell the trace index of the pass and its escalations; without them it still is a whole pass."""
+    """Tell the trace index of a pass and its escalations; without them it still is a whole pass.
+
+    whole False: of the escalations only, since they came of a step that is no pass.
+    """
     if settings.trace_id is None:
         return
 
@@ -103,11 +113,14 @@ def _index(
             detail={name: row[name] for name in traceindex.DETAIL_MEMBERS[kind] if name in row},
         )
 
-    row = outcome.reconcile_row
-    told = entry("reconcile", started_at, store.paths.reconcile_telemetry, row)
-    told = told._replace(status=row["status"], seconds=ended_at - started_at)
-    escalated = [entry("escalation", now, store.paths.escalations, row) for row in outcome.escalations]
-    traceindex.append(settings.repo_path, [told, *escalated])
+    entries = [entry("escalation", now, store.paths.escalations, row) for row in outcome.escalations]
+    if whole:
+        row = outcome.reconcile_row
+        start = now if started_at is None else started_at
+        told = entry("reconcile", start, store.paths.reconcile_telemetry, row)
+        seconds = (now if ended_at is None else ended_at) - start
+        entries.insert(0, told._replace(status=row["status"], seconds=seconds))
+    traceindex.append(settings.repo_path, entries)
 
 
 def _tell_first(store: LoopStore, outcome: Outcome) -> bool:
@@ -162,7 +175,7 @@ def _ingest(store: LoopStore, transport: "Transport", request: Request) -> tuple
     except OpsError as error:
         return known, Arrived(
             snapshot=snapshot,
-            values=tuple(intake.values),
+            numbers=intake.numbers,
             change=intake.change,
             replayed=intake.replayed,
             failure_code=_failure_code(error, step, settings.transport),
@@ -172,7 +185,7 @@ def _ingest(store: LoopStore, transport: "Transport", request: Request) -> tuple
         # The stream's own snapshot, when it sent one, holds exactly where the events end.
         snapshot=snapshot if intake.snapshot is None else intake.snapshot,
         last_event=last_event,
-        values=tuple(intake.values),
+        numbers=intake.numbers,
         offset=intake.offset,
         place=intake.place,
         line_count=intake.line_count,
@@ -203,7 +216,7 @@ def _read_stream(transport: "Transport", intake: Intake, settings: Settings) -> 
     wanted = settings.max_events
     if wanted:
         # After a gap, some of them are already here.
-        wanted -= len(intake.values)
+        wanted -= intake.numbers.events
         if wanted <= 0:
             return
     for message in transport.events(
@@ -211,7 +224,7 @@ def _read_stream(transport: "Transport", intake: Intake, settings: Settings) -> 
     ):
         intake.accept(message)
     # A connection that broke after the last event wanted needs no goodbye.
-    if not settings.max_events or len(intake.values) < settings.max_events:
+    if not settings.max_events or intake.numbers.events < settings.max_events:
         intake.finish()
 
 

@@ -69,6 +69,11 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help="refuse to approve or reject when nothing is pending, instead of leaving it to the runtime",
     )
     parser.add_argument(
+        "--despite-clone",
+        action="store_true",
+        help="step in although a running manager found two agents under the sprite's id",
+    )
+    parser.add_argument(
         "--idempotency-key",
         metavar="KEY",
         help="stands for this decision: repeated, it runs nothing and tells what came of it;"
@@ -174,7 +179,7 @@ def _way(args: argparse.Namespace, repo: str) -> Way:
     if args.transport == SPRITE_SERVICE and args.runtime_command:
         raise refused("--runtime-command", "has no effect with --transport sprite_service")
     transport = open_chosen(args, repo, Runtime(args.runtime_command, args.runtime_timeout_seconds))
-    return Way(transport, chosen_retry(args), args.service_base_url or "")
+    return Way(transport, chosen_retry(args), args.service_base_url or "", despite_clone=args.despite_clone)
 
 
 def _for_people(done: Done) -> dict[str, JSON]:

@@ -142,8 +142,6 @@ class _Poll:
         if intake.change is not change and intake.change is not None:
             _note(f"{intake.change.verdict}: reading {self._events_file} from line 1 again")
         if message.HasField("batch") and message.batch.last_line > reached:
-            # What Intake keeps for a whole pass is not needed here: a follower runs for weeks.
-            intake.values.clear()
             documents = (
                 event_to_json(message.batch, event) for event in message.batch.events if event.line > reached
             )

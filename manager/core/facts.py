@@ -4,8 +4,9 @@ from typing import NamedTuple
 
 from manager.core.cursor import Cursor, Place
 from manager.core.escalation import EvidenceFiles
+from manager.core.health import Condition
 from manager.core.intake import BadLine
-from manager.core.sequence import LogChange
+from manager.core.sequence import LogChange, Numbers
 from manager.core.thresholds import Thresholds
 from spritemesh.jsontext import JSON
 from superloop.ops.v1 import envelope_pb2 as pb
@@ -60,13 +61,17 @@ class Known(NamedTuple):
 class Arrived(NamedTuple):
     """What the transport brought.
 
-    last_event: v1 envelope of the last new event. values: sequence value of each new event. offset, place,
+    last_event: v1 envelope of the last new event. numbers: sequence values of the new events. offset, place,
     line_count: where reading got to. failure_code: why it failed (contract G.1), "" when it did not.
+
+    Of a live session only: projects False when no snapshot for `place` has come yet, so that the state stays
+    but for its last event. heartbeat: newer than the snapshot's, else None. transport_health: the document,
+    judged already. conditions: what else health must tell.
     """
 
     snapshot: pb.LoopRunSnapshot | None = None
     last_event: JSON = None
-    values: tuple[int | None, ...] = ()
+    numbers: Numbers = Numbers()
     offset: int = 0
     place: Place = Place()
     line_count: int = 0
@@ -75,10 +80,14 @@ class Arrived(NamedTuple):
     replayed: int = 0
     failure_code: str = ""
     failure_message: str = ""
+    projects: bool = True
+    heartbeat: JSON = None
+    transport_health: dict[str, JSON] | None = None
+    conditions: tuple[Condition, ...] = ()
 
 
 class Outcome(NamedTuple):
-    """What to write and append; None and empty where a file stays as it is."""
+    """What to write and append; None and empty where a file stays as it is. drift: empty in a brief step."""
 
     failure_code: str
     state: dict[str, JSON] | None
@@ -91,7 +100,7 @@ class Outcome(NamedTuple):
     heartbeat_row: dict[str, JSON] | None
     sequence_row: dict[str, JSON] | None
     reconcile_row: dict[str, JSON]
-    drift_row: dict[str, JSON]
+    drift_row: dict[str, JSON] | None
     quarantine_rows: list[dict[str, JSON]]
     escalations: list[dict[str, JSON]]
 

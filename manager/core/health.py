@@ -1,6 +1,7 @@
 """How well a loop is: one verdict with its reasons, from everything that is known (contract G.6)."""
 
 from math import floor
+from typing import NamedTuple
 
 from manager.core.thresholds import Thresholds
 from spritemesh.jsontext import JSON
@@ -23,6 +24,17 @@ _FAILURE_REASONS = {
 }
 
 
+class Condition(NamedTuple):
+    """A reason that v1 does not know. severity: DEGRADED or CRITICAL. metric, observed, threshold: as in the
+    other rows of `reasons`."""
+
+    code: str
+    severity: str
+    metric: str
+    observed: str
+    threshold: str
+
+
 def evaluate_health(
     *,
     state: JSON,
@@ -39,6 +51,7 @@ def evaluate_health(
     failure_code: str,
     thresholds: Thresholds,
     telemetry_writable: bool = True,
+    conditions: tuple[Condition, ...] = (),
 ) -> dict[str, JSON]:
     """The document health.json.
 
@@ -46,6 +59,7 @@ def evaluate_health(
     last_intent: last row of intents.jsonl or None. now_text: how `now` was spelled when it was given.
     mode: "local" or "sprite_service". ingest_status: "success" or "failed". failure_code: "" when none.
     telemetry_writable: False adds the reason `telemetry_unwritable`, which v1 does not know.
+    conditions: further reasons.
     """
     last_event_at = first(get(state, "projection", "lastEventAt"), None)
     ingest_lag = lag_seconds(now, last_event_at)
@@ -90,6 +104,8 @@ def evaluate_health(
         reasons.add(code, DEGRADED, "ingestStatus", "failed", "success")
     if not telemetry_writable:
         reasons.add("telemetry_unwritable", DEGRADED, "telemetry", "unwritable", "writable")
+    for condition in conditions:
+        reasons.add(*condition)
 
     return {
         "schemaVersion": "v1",
@@ -129,6 +145,18 @@ def evaluate_health(
             "sequenceUpdatedAt": first(get(sequence, "updatedAt"), None),
         },
     }
+
+
+def next_change(state: JSON, heartbeat: JSON, thresholds: Thresholds, now: float) -> float | None:
+    """When health changes next by the mere passing of time; None: it does not."""
+    moments = (
+        (get(state, "projection", "lastEventAt"), thresholds.degraded_ingest_lag),
+        (get(state, "projection", "lastEventAt"), thresholds.critical_ingest_lag),
+        (get(heartbeat, "lastHeartbeatAt"), thresholds.degraded_heartbeat_lag),
+        (get(heartbeat, "lastHeartbeatAt"), thresholds.critical_heartbeat_lag),
+    )
+    times = ((parse_rfc3339(moment), seconds) for moment, seconds in moments)
+    return min((at + seconds for at, seconds in times if at is not None and at + seconds > now), default=None)
 
 
 def lag_seconds(now: float, moment: JSON) -> int | None:

@@ -5,10 +5,11 @@ numbers (architecture 6). Nothing is judged after it was overwritten: a message 
 raises, and then the last accepted place still stands.
 """
 
+from itertools import pairwise
 from typing import NamedTuple
 
 from manager.core.cursor import Place
-from manager.core.sequence import LogChange
+from manager.core.sequence import LogChange, Numbers
 from spritemesh.bridge.events import event_to_json
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
@@ -35,21 +36,39 @@ class BadLine(NamedTuple):
     prefix: str
 
 
+class Taken(NamedTuple):
+    """What an intake gathered since it was last asked. last_event: v1 envelope of the last new event, None
+    when there is none. snapshot: one that holds exactly at the place reached, when the stream brought one.
+    problem: reason code of why the last event cannot be told, "" when it can."""
+
+    numbers: Numbers = Numbers()
+    last_event: JSON = None
+    snapshot: pb.LoopRunSnapshot | None = None
+    replayed: int = 0
+    bad_lines: tuple[BadLine, ...] = ()
+    change: LogChange | None = None
+    problem: str = ""
+
+
 class Intake:
     """Takes the messages of WatchEvents streams one by one; `resume` tells where a further stream starts.
 
     after: place after which events are wanted. start_line: v1 offset of that place, which trailing blank
-    lines keep below it. quarantine: pass lines that are no events; otherwise they raise.
+    lines keep below it. quarantine: pass lines that are no events; otherwise they raise. start_over: read a
+    truncated log from its beginning, as a rewritten one; otherwise it raises.
     """
 
-    def __init__(self, after: Place, *, start_line: int, quarantine: bool = False) -> None:
+    def __init__(
+        self, after: Place, *, start_line: int, quarantine: bool = False, start_over: bool = False
+    ) -> None:
         self.place = after
         self.offset = start_line
         self.quarantine = quarantine
+        self.start_over = start_over
         # Complete lines of the log at the last message.
         self.line_count = 0
-        # Sequence value of each new event; None where a v1 document held no whole number.
-        self.values: list[int | None] = []
+        # Sequence values of the new events.
+        self.numbers = Numbers()
         self.replayed = 0
         self.bad_lines: list[BadLine] = []
         self.change: LogChange | None = None
@@ -71,6 +90,27 @@ class Intake:
         if not place.line:
             return None
         return pb.LogPosition(line=place.line, digest=place.digest, first_line_digest=place.first_line_digest)
+
+    def take(self) -> Taken:
+        """What was gathered, which is forgotten here."""
+        last_event, problem = None, ""
+        try:
+            last_event = self.last_event
+        except OpsError as error:
+            problem = error.reason  # a peer sent as its line what is no JSON
+        taken = Taken(
+            self.numbers,
+            last_event,
+            self.snapshot,
+            self.replayed,
+            tuple(self.bad_lines),
+            self.change,
+            problem,
+        )
+        self.numbers, self.snapshot, self.replayed, self.change = Numbers(), None, 0, None
+        self.bad_lines.clear()
+        self._last = None
+        return taken
 
     def reopen(self) -> None:
         """Expect a new stream, opened at `resume()`."""
@@ -132,21 +172,26 @@ class Intake:
             self.replayed += len(batch.events)
             return
         self._settle_bad_lines(batch)
-        new = [event for event in batch.events if event.line > reached]
-        self.replayed += len(batch.events) - len(new)
-        if new:
-            self.values.extend([event.line for event in new])
-            self._last = (batch, new[-1])
-            self.offset = new[-1].line
+        events = batch.events
+        lines = [event.line for event in events]
+        if batch.first_line <= reached:
+            lines = [line for line in lines if line > reached]
+            self.replayed += len(events) - len(lines)
+        if lines:
+            if lines[0] < batch.first_line or lines[-1] > batch.last_line or not _count_up(lines):
+                raise OpsError("service_response_invalid", "the events of a batch do not follow its range")
+            self.numbers = self.numbers.then(Numbers(len(lines), 0, lines[0], lines[-1]))
+            self._last = (batch, events[-1])
+            self.offset = events[-1].line
         self._pass_bad_lines(batch.last_line)
         self.snapshot = None
         self.place = Place(batch.last_line, batch.end_digest, self.place.first_line_digest)
 
     def _take_unproved(self, batch: pb.EventBatch) -> None:
         """Events of a v1 service: nothing to prove continuity by, so every event counts (contract G.5)."""
-        for event in batch.events:
-            self.values.append(event.line or None)
-            self._last = (batch, event)
+        if batch.events:
+            self.numbers = self.numbers.then(Numbers.of([event.line or None for event in batch.events]))
+            self._last = (batch, batch.events[-1])
         self.snapshot = None
         if batch.last_line > self.place.line:
             self.place = Place(batch.last_line)
@@ -179,7 +224,8 @@ class Intake:
 
     def _hold_bad_line(self, found: sprite_pb2.InvalidLine) -> None:
         """Keep it until the batch that covers it: with an event limit, that batch may never come."""
-        if found.line > self.place.line:
+        told = self._pending[-1].line if self._pending else self.place.line
+        if found.line > told:
             reason = found.reason if found.reason in REASONS else "invalid_json_line"
             self._pending.append(
                 BadLine(found.line, found.size_bytes, found.sha256.hex(), reason, found.prefix)
@@ -190,8 +236,8 @@ class Intake:
         bad = next((bad for bad in self._pending if bad.line <= batch.last_line), None)
         if bad is None or self.quarantine:
             return
-        before = [event for event in batch.events if self.place.line < event.line < bad.line]
-        self.values.extend([event.line for event in before])
+        before = [event.line for event in batch.events if self.place.line < event.line < bad.line]
+        self.numbers = self.numbers.then(Numbers.of(before))
         raise bad_line_error(bad)
 
     def _pass_bad_lines(self, last_line: int) -> None:
@@ -211,8 +257,8 @@ class Intake:
         verdict = _VERDICTS.get(reset.reason)
         if verdict is None:
             raise OpsError("service_response_invalid", f"a log reset without a known reason: {reset.reason}")
-        self.change = LogChange(verdict, wanted, self.line_count)
-        if verdict == "log_truncated":
+        self.change = LogChange(verdict, wanted, self.line_count).after(self.change)
+        if verdict == "log_truncated" and not self.start_over:
             raise OpsError(
                 "log_truncated",
                 f"the log holds {self.line_count} lines of the {wanted} that had been read",
@@ -222,9 +268,8 @@ class Intake:
         self.place = Place()
         self.offset = 0
         self.snapshot = None
-        self.values.clear()
-        self.bad_lines.clear()
-        self._pending.clear()
+        self.numbers = Numbers()
+        self._pending.clear()  # those that were passed stay: they go on record
         self._last = None
 
     def _end(self, reason: str) -> None:
@@ -232,6 +277,13 @@ class Intake:
         if reason not in _PLANNED_ENDS:
             known = reason if reason in REASONS else "stream_broken"
             raise OpsError(known, f"the agent ended the stream: {reason or 'no reason given'}")
+
+
+def _count_up(lines: list[int]) -> bool:
+    """Whether each number is greater than the one before it; nearly always they are consecutive."""
+    return lines == list(range(lines[0], lines[0] + len(lines))) or all(
+        before < after for before, after in pairwise(lines)
+    )
 
 
 def bad_line_error(bad: BadLine) -> OpsError:

@@ -1,7 +1,8 @@
 """The one step of a loop: what was known and what arrived become what is known now (contract G.1).
 
-A one-shot pass takes it once; a live session takes it whenever something arrives. It decides everything
-and does nothing: the caller writes the documents, appends the rows and moves the cursor, in that order.
+A one-shot pass takes it once; a live session takes it whenever something arrived, in brief most of the time.
+It decides everything and does nothing: the caller writes the documents, appends the rows and moves the
+cursor, in that order.
 """
 
 from typing import NamedTuple
@@ -21,7 +22,7 @@ from spritemesh.bridge.parts import json_value
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc
-from spritemesh.values import drop, get
+from spritemesh.values import drop, get, with_member
 
 
 def observe(
@@ -32,15 +33,17 @@ def observe(
     started_at: float,
     now: float,
     telemetry_writable: bool = True,
+    brief: bool = False,
 ) -> Outcome:
     """Take one step.
 
     started_at, now: epoch seconds; the step is dated `now`. telemetry_writable: False when rows could not
-    be appended, which degrades health and nothing else.
+    be appended, which degrades health and nothing else. brief: the step is no pass of its own: it neither
+    sums up telemetry nor judges profile drift, and what it did not touch stays as it was.
     """
     arrived = _checked_lineage(known, arrived, settings)
     state, heartbeat, code, message = _project(known, arrived, settings, now)
-    transport_health = evaluate_transport(
+    transport_health = arrived.transport_health or evaluate_transport(
         known.transport_health,
         now=now,
         trace_id=settings.trace_id,
@@ -48,7 +51,7 @@ def observe(
         failure_code=code,
     )
     beat = None if code else _heartbeat(heartbeat, settings, now)
-    order = _sequence(known, arrived, settings, now, failed=bool(code))
+    order = _sequence(known, arrived, settings, now, failed=bool(code), brief=brief)
     status = "failed" if code else "success"
     health = evaluate_health(
         state=known.state if state is None else state,
@@ -64,12 +67,13 @@ def observe(
         failure_code=code,
         thresholds=settings.thresholds,
         telemetry_writable=telemetry_writable,
+        conditions=arrived.conditions,
     )
     source = escalation.EscalationSource(
         format_utc(now), settings.loop_id, settings.trace_id, settings.transport, settings.evidence
     )
     rows = [
-        escalation.divergence_row(source, state),
+        escalation.divergence_row(source, state) if arrived.projects else None,
         escalation.ordering_row(source, order),
         escalation.health_row(source, health, known.health, ingest_status=status, failure_code=code),
     ]
@@ -84,9 +88,15 @@ def observe(
         order=order,
         health=health,
     )
-    drift, tuning = _tuning(known, settings, reconcile_row, now)
+    drift, tuning = ({}, None) if brief else _tuning(known, settings, reconcile_row, now)
     rows.append(escalation.profile_drift_row(source, drift))
-    merged = _merged_state(known, settings, state, health=health, order=order, drift=drift, tuning=tuning)
+    merged = _merged_state(known, settings, state, health=health, order=order)
+    if merged is not None and brief:
+        merged |= {name: get(known.state, name) for name in ("drift", "tuning") if get(known.state, name)}
+    elif merged is not None:
+        merged["drift"] = drift | {"traceId": settings.trace_id}
+        if tuning is not None:
+            merged["tuning"] = tuning
     return Outcome(
         failure_code=code,
         state=merged,
@@ -99,7 +109,7 @@ def observe(
         heartbeat_row=None if beat is None else beat.row,
         sequence_row=None if order is None else sequence.telemetry_row(order),
         reconcile_row=reconcile_row,
-        drift_row=profile_drift.history_row(drift),
+        drift_row=None if brief else profile_drift.history_row(drift),
         quarantine_rows=[] if code else [_quarantine_row(settings, bad, now) for bad in arrived.bad_lines],
         escalations=[row for row in rows if row is not None],
     )
@@ -129,6 +139,8 @@ class _Projected(NamedTuple):
 def _project(known: Known, arrived: Arrived, settings: Settings, now: float) -> _Projected:
     """What the snapshot says. Everything that it carries as JSON text is parsed here: a peer that sends
     what is none fails the pass, which goes on to tell so (contract G.1)."""
+    if not arrived.projects and not arrived.failure_code:
+        return _Projected(_carried(known.state, arrived), arrived.heartbeat, "", "")
     if arrived.failure_code or arrived.snapshot is None:
         return _Projected(None, None, arrived.failure_code or "reconcile_failed", arrived.failure_message)
     runtime = arrived.snapshot.runtime
@@ -142,12 +154,25 @@ def _project(known: Known, arrived: Arrived, settings: Settings, now: float) -> 
             loop_id=settings.loop_id,
             snapshot_file=settings.snapshot_file,
             events_file=settings.events_file,
-            new_lineage=arrived.change is not None and arrived.change.verdict == "log_replaced",
+            new_lineage=arrived.change is not None and arrived.change.is_replacement,
         )
-        heartbeat = json_value(runtime.heartbeat, runtime.HasField("heartbeat"))
+        heartbeat = arrived.heartbeat or json_value(runtime.heartbeat, runtime.HasField("heartbeat"))
     except OpsError as error:
         return _Projected(None, None, error.reason, f"{error.reason}: {error.message}")
     return _Projected(state, heartbeat, "", "")
+
+
+def _carried(state: JSON, arrived: Arrived) -> dict[str, JSON] | None:
+    """The state before, with what is certain without a snapshot: the last event, which another log has not
+    got, and that a replaced log starts at 0, so that its first projection is no regression."""
+    if not isinstance(state, dict):
+        return None
+    carried = dict(state)
+    if arrived.last_event is not None or arrived.change is not None:
+        carried = with_member(carried, "evidence", "lastEventEnvelope", arrived.last_event)
+    if arrived.change is not None and arrived.change.is_replacement:
+        carried = with_member(carried, "cursor", "eventLineOffset", 0)
+    return carried
 
 
 def _heartbeat(heartbeat: JSON, settings: Settings, now: float) -> HeartbeatOutcome | None:
@@ -162,24 +187,32 @@ def _heartbeat(heartbeat: JSON, settings: Settings, now: float) -> HeartbeatOutc
 
 
 def _sequence(
-    known: Known, arrived: Arrived, settings: Settings, now: float, *, failed: bool
+    known: Known, arrived: Arrived, settings: Settings, now: float, *, failed: bool, brief: bool
 ) -> dict[str, JSON] | None:
-    """sequence-state.json; None in a failed pass, unless that pass proved a truncation."""
-    truncated = arrived.change is not None and arrived.change.verdict == "log_truncated"
-    if arrived.snapshot is None or (failed and not truncated):
-        return None
+    """sequence-state.json; None in a failed pass, unless that pass proved a truncation, and in a brief step
+    that brought nothing to judge."""
+    truncated = arrived.change is not None and "log_truncated" in arrived.change.verdicts
     snapshot = arrived.snapshot
+    if (snapshot is None and arrived.projects) or (failed and not truncated):
+        return None
+    value = None
+    if snapshot is not None and snapshot.HasField("sequence_value"):
+        value = snapshot.sequence_value
+    nothing_new = snapshot is None or value == get(known.sequence, "snapshot", "current")
+    if brief and nothing_new and arrived.change is None and not arrived.numbers.events:
+        return None
     return evaluate_sequence(
         known.sequence,
         known.cursor.memory,
-        snapshot_value=snapshot.sequence_value if snapshot.HasField("sequence_value") else None,
-        event_values=arrived.values,
+        snapshot_value=value,
+        numbers=arrived.numbers,
         now=now,
         loop_id=settings.loop_id,
         trace_id=settings.trace_id,
         transport=settings.transport,
         replay=settings.from_start,
         change=arrived.change,
+        snapshot_came=snapshot is not None,
     )
 
 
@@ -210,7 +243,7 @@ def _reconcile_row(
             "failureMessage": message if code else None,
             "cursorOffsetBefore": 0 if settings.from_start else before,
             "cursorOffsetAfter": before if code else arrived.offset,
-            "eventsIngested": len(arrived.values),
+            "eventsIngested": arrived.numbers.events,
             "maxEvents": settings.max_events,
             "fromStart": settings.from_start,
             "retryAttempts": settings.retry_attempts,
@@ -281,8 +314,6 @@ def _merged_state(
     *,
     health: JSON,
     order: JSON,
-    drift: dict[str, JSON],
-    tuning: JSON,
 ) -> dict[str, JSON] | None:
     """state.json (contract G.2): the new one, or after a failure the old one with new judgements."""
     if state is None and not isinstance(known.state, dict):
@@ -291,10 +322,7 @@ def _merged_state(
     merged["health"] = health
     merged["trace"] = {"reconcileTraceId": settings.trace_id}
     if state is not None:
-        merged["sequence"] = order
-    merged["drift"] = drift | {"traceId": settings.trace_id}
-    if tuning is not None:
-        merged["tuning"] = tuning
+        merged["sequence"] = get(known.state, "sequence") if order is None else order
     return merged
 
 

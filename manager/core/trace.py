@@ -22,13 +22,16 @@ _PARENTS: Mapping[str, tuple[str, ...]] = {
     "runtime": ("invocation", "intent"),
     "confirmation": ("invocation", "intent"),
     "effect": ("confirmation", "runtime", "invocation", "intent"),
-    "escalation": ("reconcile",),
+    "escalation": ("reconcile", "session"),
     "alert": ("escalation", "reconcile"),
 }
 # Kinds of which one request has one.
 _ONCE = frozenset({"runtime", "effect"})
 # Order of steps that began in the same instant.
-_KINDS = (*("intent", "invocation", "runtime", "event", "confirmation", "effect"), "reconcile", "escalation")
+_KINDS = (
+    *("intent", "invocation", "runtime", "event", "confirmation", "effect"),
+    *("session", "reconcile", "escalation"),
+)
 
 
 def trace_document(

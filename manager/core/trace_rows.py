@@ -88,6 +88,12 @@ def _invocation(row: JSON, base: Entry) -> list[Row]:
     return [Row(entry, slack) for entry in told]
 
 
+def _session(row: JSON, base: Entry) -> list[Row]:
+    """A record of a live session: a connection opened or lost, a log replaced."""
+    detail = _members(row, *DETAIL_MEMBERS["session"])
+    return [Row(base._replace(kind="session", at=_time(row, "timestamp"), detail=detail))]
+
+
 def _reconcile(row: JSON, base: Entry) -> list[Row]:
     entry = base._replace(
         kind="reconcile",
@@ -132,6 +138,7 @@ ARTIFACTS: Mapping[str, Callable[[JSON, Entry], list[Row]]] = {
     "control_telemetry": _intent,
     "intents": _intent,
     "control_invocations": _invocation,
+    "session_telemetry": _session,
     "reconcile_telemetry": _reconcile,
     "escalations": _escalation,
     "alert_telemetry": _alert,

@@ -8,15 +8,15 @@ from manager.core.facts import Known, Outcome
 from manager.core.summary import parse_rows
 from manager.store.paths import LoopFiles
 from manager.store.staging import Staging
-from spritemesh import files, jsontext
+from spritemesh import files, jsontext, rotation
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 
 # How long a pass waits for another one on the same loop, seconds.
 LOCK_WAIT_SECONDS = 10.0
-# A telemetry file that has grown so large moves to `<name>.1`, which replaces the one before (L25). Some
-# 20,000 passes: far more than any summary window.
-ROTATE_BYTES = 16 * 1024 * 1024
+# A telemetry file that has grown so large moves aside (L25). With the old ones that stay it is some 25,000
+# passes: far more than any summary window.
+ROTATE_BYTES = 4 * 1024 * 1024
 # Rows of quarantine.jsonl among which a line is looked for before it is recorded once more.
 _QUARANTINE_TAIL = 1000
 
@@ -78,6 +78,16 @@ class LoopStore:
                 raise OpsError("cursor_invalid", error.message) from error
             raise
 
+    def read_all(self, window: int) -> Known:
+        """As read_known, with the cursor. One that cannot be read counts as the beginning, and as damaged:
+        what was applied is applied again, from the same lines."""
+        known = self.read_known(window)
+        try:
+            return known._replace(cursor=self.read_cursor())
+        except OpsError:
+            name = os.path.basename(self.paths.cursor)
+            return known._replace(damaged_documents=(*known.damaged_documents, name))
+
     def last_intent(self) -> JSON:
         """The last row of intents.jsonl; None when there is none or it does not parse (contract G.6)."""
         try:
@@ -90,14 +100,12 @@ class LoopStore:
     def tail_rows(path: str, count: int) -> tuple[list[JSON] | None, int]:
         """The objects among the last `count` lines of a telemetry file, and how many lines were damaged.
 
-        Goes on in the rotated file when there are too few. None when the file cannot be read.
+        Goes on in the rotated files when there are too few. None when the file cannot be read.
         """
         if count < 1:
             return [], 0
         try:
-            lines = files.tail_lines(path, count)
-            if len(lines) < count:
-                lines = files.tail_lines(f"{path}.1", count - len(lines)) + lines
+            lines = rotation.tail_lines(path, count)
         except OSError:
             return None, 0
         rows: list[JSON]
@@ -148,8 +156,7 @@ class LoopStore:
         if row is None:
             return True
         try:
-            _rotate(path)
-            files.append_rows(path, [row])
+            rotation.append_rows(path, [row], limit=ROTATE_BYTES)
         except OSError:
             return False
         return True
@@ -176,12 +183,3 @@ class LoopStore:
             files.append_rows(path, rows, sync=True)
         except OSError as error:
             raise OpsError("state_unwritable", f"cannot write {path}: {error.strerror}") from error
-
-
-def _rotate(path: str) -> None:
-    try:
-        if os.stat(path).st_size < ROTATE_BYTES:
-            return
-    except FileNotFoundError:
-        return
-    os.replace(path, f"{path}.1")

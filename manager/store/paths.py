@@ -28,6 +28,8 @@ class LoopFiles(NamedTuple):
     control_telemetry: str
     control_invocations: str
     quarantine: str
+    session: str
+    session_telemetry: str
     alert_state: str
     alert_telemetry: str
     alert_retries: str
@@ -64,6 +66,8 @@ _NAMES = {
     "control_telemetry": "telemetry/control.jsonl",
     "control_invocations": "telemetry/control-invocations.jsonl",
     "quarantine": "telemetry/quarantine.jsonl",
+    "session": "session.json",
+    "session_telemetry": "telemetry/session.jsonl",
     "alert_state": "alert-dispatch-state.json",
     "alert_telemetry": "telemetry/alerts.jsonl",
     "alert_retries": "alert-retries.json",

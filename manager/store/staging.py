@@ -26,11 +26,10 @@ class Staging:
         """
         temporary = f"{path}.{os.getpid()}.tmp"
         try:
-            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
             if os.path.isdir(path):
                 raise IsADirectoryError(errno.EISDIR, "it is a directory")
             self._staged.append((temporary, path))
-            handle = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC, 0o644)
+            handle = _create(temporary)
             try:
                 _write_all(handle, data)
                 os.fsync(handle)
@@ -62,6 +61,15 @@ class Staging:
             temporary, _ = self._staged.pop()
             with suppress(OSError):
                 os.unlink(temporary)
+
+
+def _create(path: str) -> int:
+    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
+    try:
+        return os.open(path, flags, 0o644)
+    except FileNotFoundError:
+        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+        return os.open(path, flags, 0o644)
 
 
 def _write_all(handle: int, data: bytes) -> None:

@@ -30,16 +30,14 @@ def artifact_rows(repo: str, files: LoopFiles, loop_id: str, trace_id: str) -> t
     for artifact in ARTIFACTS:
         rows: deque[Row] = deque(maxlen=MAX_ENTRIES)
         path = _path(repo, files, loop_id, artifact)
-        for name in (f"{path}.1", path):
+        for name, line in lines_with(path, needle):
+            try:
+                row = jsontext.parse(line)
+            except jsontext.JSONError:
+                damaged += 1
+                continue
             shown = os.path.relpath(name, repo)
-            with suppress(OSError):
-                for line in lines_with(name, needle):
-                    try:
-                        row = jsontext.parse(line)
-                    except jsontext.JSONError:
-                        damaged += 1
-                        continue
-                    rows += rows_of(artifact, row, trace_id=trace_id, loop_id=loop_id, file=shown)
+            rows += rows_of(artifact, row, trace_id=trace_id, loop_id=loop_id, file=shown)
         artifacts.append(list(rows))
     return artifacts, damaged
 

@@ -5,7 +5,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from manager.core.cursor import Place
-from manager.core.intake import Intake
+from manager.core.intake import Intake, Taken
+from manager.core.sequence import LogChange, Numbers
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import envelope_pb2 as pb
 from tests.fakes.streams import FakeLog, Message
@@ -36,7 +37,7 @@ def test_drained_stream_ends_at_the_head() -> None:
     log = FakeLog(5)
     reader = feed(intake(log), log.drained(size=2))
     reader.finish()
-    assert reader.values == [1, 2, 3, 4, 5]
+    assert reader.numbers == Numbers.of([1, 2, 3, 4, 5])
     assert reader.place == place(log, 5)
     assert (reader.offset, reader.line_count) == (5, 5)
     assert reader.last_event["sequence"]["value"] == 5
@@ -45,7 +46,7 @@ def test_drained_stream_ends_at_the_head() -> None:
 def test_stream_without_events_keeps_the_place() -> None:
     log = FakeLog(3)
     reader = feed(intake(log, 3), log.drained(3))
-    assert (reader.values, reader.offset, reader.last_event) == ([], 3, None)
+    assert (reader.numbers, reader.offset, reader.last_event) == (Numbers.of([]), 3, None)
     assert reader.place == place(log, 3)
 
 
@@ -64,13 +65,13 @@ def test_trailing_blank_lines_are_read_but_not_counted_as_consumed() -> None:
 def test_replayed_batch_is_dropped_and_counted() -> None:
     log = FakeLog(4)
     reader = feed(intake(log), [log.opened(), log.batch(1, 3), log.batch(2, 3), log.batch(4, 4)])
-    assert (reader.values, reader.replayed) == ([1, 2, 3, 4], 2)
+    assert (reader.numbers, reader.replayed) == (Numbers.of([1, 2, 3, 4]), 2)
 
 
 def test_overlapping_batch_counts_only_what_is_new() -> None:
     log = FakeLog(4)
     reader = feed(intake(log), [log.opened(), log.batch(1, 3), log.batch(2, 4)])
-    assert (reader.values, reader.replayed) == ([1, 2, 3, 4], 2)
+    assert (reader.numbers, reader.replayed) == (Numbers.of([1, 2, 3, 4]), 2)
 
 
 def test_gap_is_refused_before_the_place_moves() -> None:
@@ -78,7 +79,7 @@ def test_gap_is_refused_before_the_place_moves() -> None:
     reader = intake(log)
     error = refusal(reader, [log.opened(), log.batch(1, 2), log.batch(4, 6)])
     assert error.reason == "event_sequence_gap"
-    assert (reader.values, reader.place) == ([1, 2], place(log, 2))
+    assert (reader.numbers, reader.place) == (Numbers.of([1, 2]), place(log, 2))
 
 
 def test_bookmark_beyond_the_events_is_a_gap() -> None:
@@ -100,7 +101,7 @@ def test_reader_goes_on_after_a_gap_where_it_stopped() -> None:
     reader.reopen()
     assert reader.resume() == log.position(2)
     feed(reader, log.drained(2)).finish()
-    assert reader.values == [1, 2, 3, 4, 5, 6]
+    assert reader.numbers == Numbers.of([1, 2, 3, 4, 5, 6])
 
 
 def test_invalid_line_fails_and_what_precedes_it_counts() -> None:
@@ -109,7 +110,7 @@ def test_invalid_line_fails_and_what_precedes_it_counts() -> None:
     error = refusal(reader, [log.opened(), log.invalid(3), log.batch(1, 4)])
     assert error.reason == "invalid_json_line"
     assert "line 3" in error.message
-    assert reader.values == [1, 2]
+    assert reader.numbers == Numbers.of([1, 2])
     assert reader.place == Place()
 
 
@@ -124,7 +125,7 @@ def test_invalid_line_beyond_the_event_limit_is_not_met() -> None:
     ]
     reader = feed(intake(log), messages)
     reader.finish()
-    assert (reader.values, reader.bad_lines) == ([1, 2], [])
+    assert (reader.numbers, reader.bad_lines) == (Numbers.of([1, 2]), [])
 
 
 def test_quarantined_line_is_passed_with_its_facts() -> None:
@@ -157,7 +158,7 @@ def test_reset_starts_over_from_the_beginning(reason: str, verdict: str) -> None
     reader = feed(intake(old, 5), [new.opened(), new.reset(reason, 5), *new.drained()[1:]])
     assert reader.change is not None
     assert reader.change.document() == {"verdict": verdict, "previousLine": 5, "line": 2}
-    assert (reader.values, reader.place) == ([1, 2], place(new, 2))
+    assert (reader.numbers, reader.place) == (Numbers.of([1, 2]), place(new, 2))
 
 
 @pytest.mark.parametrize(("reason", "code"), [("truncated", "log_truncated"), ("ahead", "cursor_ahead")])
@@ -203,7 +204,7 @@ def test_events_of_a_v1_service_are_taken_as_they_come() -> None:
     bookmark = Message()
     bookmark.bookmark.position.line = 7
     reader = feed(intake(log), [*messages, bookmark])
-    assert reader.values == [6, None, 3]
+    assert reader.numbers == Numbers.of([6, None, 3])
     assert (reader.offset, reader.place) == (7, Place(7))
 
 
@@ -225,7 +226,7 @@ def test_any_cutting_into_batches_and_streams_gives_every_event_once(
     feed(reader, [log.opened(resumed), *(log.batch(*span) for span in ranges), log.bookmark(), log.goodbye()])
     reader.finish()
     expected = [number for number in range(1, count + 1) if number not in blank]
-    assert reader.values == expected
+    assert reader.numbers == Numbers.of(expected)
     assert reader.place == place(log, count)
     assert reader.offset == (expected[-1] if expected else 0)
 
@@ -260,3 +261,58 @@ def test_snapshot_does_not_outlive_its_log() -> None:
     log = FakeLog(2)
     reader = feed(intake(log), [log.opened(), log.batch(1, 2), bookmark_with_snapshot(log, 2)])
     assert feed(reader, [log.reset("replaced", 2)]).snapshot is None
+
+
+def test_what_was_taken_is_forgotten_and_the_place_is_not() -> None:
+    log = FakeLog(4, blank=[2])
+    bookmark = log.bookmark()
+    bookmark.bookmark.snapshot.CopyFrom(log.snapshot())
+    reader = feed(
+        intake(log, quarantine=True),
+        [log.opened(), log.invalid(2), log.batch(1, 4), log.batch(1, 2), bookmark],
+    )
+    taken = reader.take()
+    assert taken.numbers == Numbers.of([1, 3, 4])
+    assert taken.last_event["sequence"]["value"] == 4
+    assert taken.snapshot is not None
+    assert (taken.replayed, [bad.line for bad in taken.bad_lines]) == (1, [2])
+    assert (reader.place, reader.offset) == (place(log, 4), 4)
+    assert reader.take() == Taken()
+
+
+def test_event_that_cannot_be_told_is_counted_all_the_same() -> None:
+    log = FakeLog(1)
+    batch = log.batch(1, 1)
+    batch.batch.events[0].raw = "{no json"
+    taken = feed(intake(log), [log.opened(), batch]).take()
+    assert (taken.numbers.events, taken.last_event) == (1, None)
+    assert taken.problem == "service_response_invalid"
+
+
+def test_truncated_log_is_read_anew_where_that_was_asked_for() -> None:
+    log = FakeLog(3)
+    reader = Intake(place(FakeLog(5), 5), start_line=5, start_over=True)
+    feed(reader, [log.opened(), log.reset("truncated", 5), log.batch(1, 3)])
+    assert reader.change == LogChange("log_truncated", 5, 3)
+    assert (reader.place, reader.numbers.events) == (place(log, 3), 3)
+
+
+def test_line_passed_before_a_reset_stays_on_record_and_one_told_of_does_not() -> None:
+    log, another = FakeLog(4, blank=[2, 4]), FakeLog(2, first="another")
+    reader = intake(log, quarantine=True)
+    feed(reader, [log.opened(), log.invalid(2), log.batch(1, 3), log.invalid(4)])
+    feed(reader, [another.reset("replaced", 3), another.batch(1, 2)])
+    assert [bad.line for bad in reader.bad_lines] == [2]
+
+
+def test_resets_that_no_step_has_told_of_are_all_kept() -> None:
+    log = FakeLog(2)
+    reader = Intake(place(FakeLog(5), 5), start_line=5, start_over=True)
+    feed(reader, [log.opened(), log.reset("truncated", 5), log.batch(1, 2), log.reset("replaced", 2)])
+    change = reader.take().change
+    assert change is not None
+    assert change.verdicts == ("log_truncated", "log_replaced")
+    feed(reader, [log.batch(1, 2), log.reset("replaced", 2)])
+    change = reader.take().change
+    assert change is not None
+    assert change.verdicts == ("log_replaced",)

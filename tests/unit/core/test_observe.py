@@ -9,9 +9,10 @@ from hypothesis import strategies as st
 from manager.core.cursor import Cursor, Place
 from manager.core.escalation import EvidenceFiles
 from manager.core.facts import Arrived, Known, Outcome, Settings
+from manager.core.health import DEGRADED, Condition
 from manager.core.intake import BadLine
 from manager.core.observe import observe
-from manager.core.sequence import LogChange, Memory
+from manager.core.sequence import LogChange, Memory, Numbers
 from manager.core.thresholds import DEFAULTS
 from spritemesh.jsontext import JSON
 from tests.fakes.streams import LOOP, REPO, FakeLog
@@ -45,7 +46,7 @@ def arrived(count: int, *, since: int = 0, **given_: Any) -> Arrived:
     position = log.position()
     facts: dict[str, Any] = {
         "snapshot": log.snapshot(),
-        "values": tuple(range(since + 1, count + 1)),
+        "numbers": Numbers.of(range(since + 1, count + 1)),
         "offset": count,
         "place": Place(position.line, position.digest, position.first_line_digest),
         "line_count": count,
@@ -266,7 +267,7 @@ def test_memory_outlasts_idle_passes() -> None:
     for _ in range(2):
         known = remembered(step(known, arrived(5, since=5)), known)
     assert known.cursor.memory == Memory(5, 5)
-    outcome = step(known, arrived(5, values=(4, 5)))
+    outcome = step(known, arrived(5, numbers=Numbers.of((4, 5))))
     assert outcome.sequence is not None
     assert outcome.sequence["violations"] == ["event_sequence_regression"]
 
@@ -301,3 +302,75 @@ def test_carried_text_that_is_no_json_fails_the_pass_and_is_told(part: str) -> N
     assert outcome.transport_health["failureStreak"] == 1
     assert (outcome.state, outcome.heartbeat, outcome.heartbeat_row, outcome.cursor) == (None,) * 4
     assert [row["category"] for row in outcome.escalations] == ["health_degraded"]
+
+
+def brief(known: Known, what: Arrived) -> Outcome:
+    return observe(known, what, SETTINGS, started_at=100, now=101.9, brief=True)
+
+
+def events_alone(count: int, since: int, **given_: Any) -> Arrived:
+    event = {"event": {"name": "role_end"}, "source": {"loopId": LOOP}}
+    return arrived(count, since=since, snapshot=None, projects=False, last_event=event, **given_)
+
+
+def test_brief_step_leaves_drift_and_tuning_as_they_were() -> None:
+    first = step()
+    outcome = brief(remembered(first), arrived(5, since=3))
+    assert first.state is not None
+    assert outcome.state is not None
+    assert (outcome.state["drift"], outcome.state["tuning"]) == (first.state["drift"], first.state["tuning"])
+    assert (outcome.drift, outcome.drift_row) == ({}, None)
+
+
+def test_brief_step_without_news_judges_no_sequence() -> None:
+    known = remembered(step())
+    assert brief(known, arrived(3, since=3)).sequence is None
+    assert brief(known, arrived(3, since=3, snapshot=None, projects=False)).sequence is None
+    assert brief(known, arrived(4, since=3)).sequence is not None
+
+
+def test_events_without_their_snapshot_move_the_last_event_and_the_cursor() -> None:
+    known = remembered(step())
+    outcome = brief(known, events_alone(5, 3))
+    assert outcome.failure_code == ""
+    assert outcome.state is not None
+    assert outcome.state["evidence"]["lastEventEnvelope"]["event"] == {"name": "role_end"}
+    assert outcome.state["cursor"] == known.state["cursor"]
+    assert outcome.cursor is not None
+    assert outcome.cursor["eventLineOffset"] == 5
+    assert outcome.sequence is not None
+    assert outcome.sequence["violations"] == []
+    assert outcome.sequence["snapshot"]["current"] == 3
+
+
+def test_events_before_any_snapshot_make_no_state() -> None:
+    outcome = brief(Known(), events_alone(2, 0))
+    assert (outcome.state, outcome.failure_code) == (None, "")
+    assert outcome.document is outcome.health
+
+
+def test_replaced_log_takes_its_last_event_with_it_before_its_snapshot_comes() -> None:
+    known = remembered(brief(remembered(step(what=arrived(5))), events_alone(6, 5)))
+    change = LogChange("log_replaced", 6, 0)
+    empty = Arrived(change=change, projects=False)
+    outcome = brief(known, empty)
+    assert outcome.state is not None
+    assert outcome.state["evidence"]["lastEventEnvelope"] is None
+    assert outcome.state["cursor"]["eventLineOffset"] == 0
+    outcome = brief(remembered(outcome, known), arrived(2))
+    assert outcome.state is not None
+    assert not outcome.state["divergence"]["any"]
+
+
+@pytest.mark.parametrize("state", [{"evidence": "x", "cursor": []}, {}])
+def test_state_of_unsure_kind_is_carried(state: JSON) -> None:
+    change = LogChange("log_replaced", 3, 1)
+    outcome = brief(Known(state=state), events_alone(1, 0, change=change))
+    assert outcome.state is not None
+    assert outcome.state["cursor"] == {"eventLineOffset": 0}
+
+
+def test_condition_is_part_of_health() -> None:
+    condition = Condition("agent_silent", DEGRADED, "agent.heartbeatAgeSeconds", "20", "15")
+    outcome = step(what=arrived(3, conditions=(condition,)))
+    assert outcome.health["reasonCodes"] == ["agent_silent"]

@@ -1,20 +1,26 @@
 """Order of snapshots and events (contract G.5, remedies L3 and L12)."""
 
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from manager.core.sequence import LogChange, Memory, evaluate_sequence, next_memory, telemetry_row
+from manager.core.sequence import LogChange, Memory, Numbers, evaluate_sequence, next_memory, telemetry_row
 from spritemesh.jsontext import JSON
 
 
 def sequence(
-    previous: JSON = None, memory: Memory | None = None, *, snapshot: int | None, **given_: Any
+    previous: JSON = None,
+    memory: Memory | None = None,
+    *,
+    snapshot: int | None,
+    event_values: Sequence[int | None] = (),
+    **given_: Any,
 ) -> dict[str, JSON]:
     facts: dict[str, Any] = {
-        "event_values": [],
+        "numbers": Numbers.of(event_values),
         "now": 0,
         "loop_id": "alpha",
         "trace_id": "t",
@@ -165,3 +171,69 @@ def test_memory_of_a_log_ends_with_it_when_the_new_one_is_still_empty(verdict: s
     memory = next_memory(Memory(5, 5), rotated)
     assert memory == Memory(0, None)
     assert sequence(rotated, memory, snapshot=1, event_values=[1])["violations"] == []
+
+
+values = st.lists(st.none() | st.integers(0, 9), max_size=12)
+
+
+@given(values, st.lists(st.integers(0, 12), max_size=4))
+def test_summing_up_in_parts_gives_the_same_as_at_once(events: list[int | None], cuts: list[int]) -> None:
+    whole = Numbers()
+    start = 0
+    for cut in [*sorted(cuts), len(events)]:
+        whole = whole.then(Numbers.of(events[start:cut]))
+        start = max(start, cut)
+    assert whole == Numbers.of(events)
+
+
+def test_document_of_a_crash_that_is_newer_than_the_cursor_is_no_drift() -> None:
+    newer = sequence(snapshot=9, event_values=[8, 9])
+    assert sequence(newer, Memory(5, 5), snapshot=7, event_values=[6, 7])["violations"] == []
+
+
+def test_document_older_than_the_cursor_hides_no_step_back() -> None:
+    older = sequence(snapshot=2, event_values=[1, 2])
+    found = sequence(older, Memory(9, 9), snapshot=9, event_values=[5])
+    assert found["violations"] == ["event_sequence_regression"]
+
+
+def test_truncated_log_that_is_read_again_from_its_beginning_is_one_drift() -> None:
+    change = LogChange("log_truncated", 9, 4)
+    told = sequence(sequence(snapshot=9, event_values=[9]), Memory(9, 9), snapshot=None, change=change)
+    assert "event_sequence_regression" in told["violations"]
+    memory = next_memory(Memory(9, 9), told)
+    assert sequence(told, memory, snapshot=4, event_values=[1, 2, 3, 4])["violations"] == []
+
+
+@pytest.mark.parametrize(
+    ("verdicts", "violations"),
+    [
+        (["log_replaced", "log_replaced"], []),
+        (["log_truncated", "log_replaced"], ["event_sequence_regression"]),
+        (["log_replaced", "log_truncated"], ["event_sequence_regression"]),
+        (["log_rewritten", "log_truncated"], ["event_sequence_regression", "log_rewritten"]),
+    ],
+)
+def test_changes_that_came_together_are_all_told(verdicts: list[str], violations: list[str]) -> None:
+    change = None
+    for verdict in verdicts:
+        change = LogChange(verdict, 5, 2).after(change)
+    found = sequence(snapshot=None, change=change, snapshot_came=False)
+    assert found["violations"] == violations
+    assert [*found["log"]["earlier"], found["log"]["verdict"]] == verdicts
+
+
+def test_any_number_of_changes_is_told_in_a_few_words() -> None:
+    change = LogChange("log_truncated", 5, 2)
+    for _ in range(50):
+        change = LogChange("log_replaced", 5, 2).after(change)
+    assert change.verdicts == ("log_truncated", "log_replaced", "log_replaced")
+
+
+def test_snapshot_that_is_not_due_yet_leaves_the_one_before() -> None:
+    before = sequence(snapshot=5, event_values=[5])
+    found = sequence(before, Memory(5, 5), snapshot=None, event_values=[6], snapshot_came=False)
+    assert (found["violations"], found["snapshot"]["current"]) == ([], 5)
+    change = LogChange("log_replaced", 5, 1)
+    found = sequence(before, Memory(5, 5), snapshot=None, change=change, snapshot_came=False)
+    assert (found["violations"], found["snapshot"].get("current")) == ([], None)

@@ -59,14 +59,15 @@ def test_last_intent_that_does_not_parse_counts_as_none(store: LoopStore) -> Non
     assert store.last_intent() == {"status": "ambiguous"}
 
 
-def test_window_reaches_into_the_rotated_file(store: LoopStore, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_window_reaches_into_the_rotated_files(store: LoopStore, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(loop_module, "ROTATE_BYTES", 20)
     path = store.paths.reconcile_telemetry
-    for number in range(5):
+    for number in range(6):
         assert store.append_telemetry(path, {"number": number})
-    rows, _ = store.tail_rows(path, 3)
-    assert [row["number"] for row in rows or []] == [2, 3, 4]
-    assert sorted(os.listdir(os.path.dirname(path))) == ["reconcile.jsonl", "reconcile.jsonl.1"]
+    rows, _ = store.tail_rows(path, 5)
+    assert [row["number"] for row in rows or []] == [1, 2, 3, 4, 5]
+    rotated = sorted(os.listdir(os.path.dirname(path)))
+    assert rotated == ["reconcile.jsonl", "reconcile.jsonl.1", "reconcile.jsonl.2"]
 
 
 def test_quarantined_line_is_recorded_once(store: LoopStore) -> None:
