@@ -1,0 +1,106 @@
+"""`ops-manager run`: watch a whole fleet, live, until stopped."""
+
+import argparse
+import asyncio
+import logging
+import os
+import sys
+
+from manager.cli.catalog import alert_catalog_path
+from manager.cli.judgement import alerts_enabled, configure_alerts, configure_judgement, read_judgement
+from sprite_agent.runtime.layout import resolve_repo
+from spritemesh.commandline import choice
+from spritemesh.names import LISTEN_TOKEN_VARIABLE
+
+
+def configure(parser: argparse.ArgumentParser) -> None:
+    """Declare the flags."""
+    parser.add_argument(
+        "--repo", required=True, metavar="DIR", help="repository with the manager's files (required)"
+    )
+    parser.add_argument(
+        "--registry",
+        metavar="FILE",
+        help="loops of the fleet (default: .superloop/ops-manager/fleet/registry.v1.json); read again when it"
+        " changes, or at SIGHUP",
+    )
+    parser.add_argument(
+        "--listen",
+        metavar="HOST:PORT",
+        help="where to answer over gRPC; port 0 means any; or unix:///path (default: a socket in the fleet's"
+        " directory, for this user)",
+    )
+    parser.add_argument(
+        "--metrics", metavar="HOST:PORT", help="where to serve Prometheus metrics (default: nowhere)"
+    )
+    parser.add_argument(
+        "--token-file",
+        metavar="FILE",
+        help=f"file with the token that callers need (default: ${LISTEN_TOKEN_VARIABLE})",
+    )
+    parser.add_argument(
+        "--metrics-token-file", metavar="FILE", help="file with another token, for those who scrape"
+    )
+    parser.add_argument(
+        "--allow-unauthenticated", action="store_true", help="answer without a token, on loopback only"
+    )
+    parser.add_argument(
+        "--output",
+        type=choice("table", "json"),
+        metavar="FORM",
+        help="table: draw the fleet, live (default on a terminal); json: one line once calls are taken",
+    )
+    configure_judgement(parser)
+    configure_alerts(parser)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Watch until SIGTERM or SIGINT; 0 after an ordered end."""
+    from sprite_agent.security import check_exposure, parse_address, read_metrics_token, read_token
+
+    repo = resolve_repo(args.repo)
+    judgement = read_judgement(args)
+    listen = parse_address(args.listen, field="--listen") if args.listen else None
+    metrics = parse_address(args.metrics, field="--metrics", unix=False) if args.metrics else None
+    token = read_token(None, args.token_file, os.environ.get(LISTEN_TOKEN_VARIABLE), LISTEN_TOKEN_VARIABLE)
+    metrics_token = read_metrics_token(args.metrics_token_file, token)
+    for place, needed, field in ((listen, token, "--listen"), (metrics, metrics_token, "--metrics")):
+        if place is not None:
+            check_exposure(
+                place,
+                needed,
+                allow_unauthenticated=args.allow_unauthenticated,
+                field=field,
+                variable=LISTEN_TOKEN_VARIABLE,
+            )
+    is_drawn = args.output == "table" or (args.output is None and sys.stdout.isatty())
+    if is_drawn:
+        # The picture is theirs; what would be logged stands in telemetry/session.jsonl.
+        logging.getLogger("ops_manager").addHandler(logging.NullHandler())
+        logging.getLogger("ops_manager").propagate = False
+    else:
+        logging.basicConfig(
+            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+        )
+        logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log addresses of sinks
+    # Late: a refused command line should not wait for gRPC.
+    from manager.fleet.manager import ManagerSettings, manage
+
+    settings = ManagerSettings(
+        repo=repo,
+        registry=args.registry,
+        judgement=judgement,
+        alert_catalog=alert_catalog_path(args.alert_config_file)
+        if alerts_enabled(args.alerts_enabled)
+        else None,
+        listen=listen,
+        token=token,
+        metrics=metrics,
+        metrics_token=metrics_token,
+        table=is_drawn,
+    )
+    try:
+        asyncio.run(manage(settings))
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from group
+    return 0

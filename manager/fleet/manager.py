@@ -1,0 +1,210 @@
+"""Assembles a running manager: registry, sessions, servers, signals, and an ordered end."""
+
+import asyncio
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Callable
+from contextlib import AsyncExitStack
+from typing import TYPE_CHECKING, NamedTuple
+
+from manager.core.facts import Settings
+from manager.core.registry import Entry, Registry
+from manager.fleet import presence
+from manager.fleet.alerts import AlertDesk
+from manager.fleet.board import Board
+from manager.fleet.registry import RegistryWatch, check, read_registry, registry_path
+from manager.fleet.server import FleetServer
+from manager.fleet.supervisor import Supervisor
+from manager.store import loop_files
+from sprite_agent.security import Address, TokenCheck, parse_address
+from spritemesh import jsontext
+from spritemesh.errors import OpsError
+from spritemesh.limits import raise_open_files
+
+if TYPE_CHECKING:
+    from manager.cli.judgement import Judgement
+
+_log = logging.getLogger("ops_manager")
+_WATCH_SECONDS = 1.0
+# A loop holds a connection and a lock; the rest of the process some dozens.
+_FILES_A_LOOP = 2
+_FILES_BESIDE = 100
+# What the system takes as the path of a socket.
+_SOCKET_PATH_BYTES = 100
+
+
+class ManagerSettings(NamedTuple):
+    """repo: absolute. registry None: the repository's own. alert_catalog None: no alerts are sent. listen
+    None: a socket for this user. metrics None: nowhere. table: draw the fleet on standard output."""
+
+    repo: str
+    registry: str | None
+    judgement: "Judgement"
+    alert_catalog: str | None
+    listen: Address | None
+    token: str
+    metrics: Address | None
+    metrics_token: str
+    table: bool
+
+
+async def manage(settings: ManagerSettings) -> None:
+    """Watch the fleet until SIGTERM or SIGINT; a second one ends at once.
+
+    Raises OpsError before anything is watched: `registry_missing`, `registry_invalid`,
+    `missing_service_token_env`, `fleet_running`, `fleet_too_large`, `address_unavailable`.
+    """
+    path = settings.registry or registry_path(settings.repo)
+    watch = RegistryWatch(path)
+    registry = _checked(path)
+    board = Board(registry.fleet_id)
+    stop, reload = asyncio.Event(), asyncio.Event()
+    async with AsyncExitStack() as stack:
+        stack.enter_context(presence.hold(settings.repo))
+        desk = None if settings.alert_catalog is None else AlertDesk(settings.alert_catalog)
+        supervisor = Supervisor(
+            settings.repo,
+            board,
+            settings=_settings_of(settings),
+            alerts=desk,
+            environment=os.environ,
+        )
+        listen, metrics = await _serve(settings, board, stack)
+        _handle_signals(stop, reload)
+        await supervisor.start(registry)
+        stack.push_async_callback(supervisor.stop)
+        presence.announce(
+            settings.repo, fleet_id=registry.fleet_id, started_at=time.time(), listen=listen, metrics=metrics
+        )
+        stack.callback(presence.withdraw, settings.repo)
+        follower = asyncio.create_task(_follow(path, watch, reload, supervisor), name="registry")
+        stack.push_async_callback(_end, follower)
+        if settings.table:
+            from manager.fleet.live_table import LiveTable
+
+            async with LiveTable(board) as table:
+                ended = [asyncio.ensure_future(event.wait()) for event in (table.quit, stop)]
+                await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
+                for task in ended:
+                    task.cancel()
+        else:
+            _announce(registry, listen, metrics)
+            await stop.wait()
+        _log.info("stopping")
+
+
+def _checked(path: str) -> Registry:
+    """The registry in a file, checked whole. Raises OpsError."""
+    registry = read_registry(path)
+    check(registry, os.environ)
+    allowed, needed = raise_open_files(), len(registry.loops) * _FILES_A_LOOP + _FILES_BESIDE
+    if 0 < allowed < needed:
+        raise OpsError(
+            "fleet_too_large",
+            f"{len(registry.loops)} loops need {needed} open files, and this process may have {allowed}",
+        )
+    return registry
+
+
+def _settings_of(settings: ManagerSettings) -> Callable[[Entry], Settings]:
+    def of(entry: Entry) -> Settings:
+        return settings.judgement.settings(
+            settings.repo,
+            loop_files(settings.repo, entry.loop_id),
+            entry.loop_id,
+            transport=entry.transport,
+            trace_id=None,
+            retry_attempts=entry.retry_attempts,
+            retry_backoff_seconds=int(entry.retry_backoff_seconds),
+        )
+
+    return of
+
+
+async def _serve(
+    settings: ManagerSettings, board: Board, stack: AsyncExitStack
+) -> tuple[str | None, str | None]:
+    """Where gRPC and metrics answer, None for nowhere. Raises OpsError `address_unavailable`."""
+    address = settings.listen or _own_socket(settings.repo)
+    listen = metrics = None
+    if address is not None:
+        server = FleetServer(board, address, settings.token, settings.repo)
+        # A socket is this user's alone.
+        mask = os.umask(0o077)
+        try:
+            listen = await server.start()
+        finally:
+            os.umask(mask)
+        stack.push_async_callback(server.stop)
+    if settings.metrics is not None:
+        from manager.fleet.metrics import FleetMetrics
+        from sprite_agent.http.metrics import MetricsServer
+
+        scrapes = MetricsServer(FleetMetrics(board), settings.metrics, TokenCheck(settings.metrics_token))
+        metrics = await scrapes.start()
+        stack.push_async_callback(scrapes.stop)
+    return listen, metrics
+
+
+def _own_socket(repo: str) -> Address | None:
+    path = os.path.join(presence.fleet_directory(repo), "manager.sock")
+    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+        _log.warning("the path %s is too long for a socket: give --listen, or nobody can ask", path)
+        return None
+    return parse_address(f"unix://{path}", field="--repo")
+
+
+def _handle_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
+    def on_end(number: int) -> None:
+        if stop.is_set():
+            os._exit(128 + number)
+        stop.set()
+
+    loop = asyncio.get_running_loop()
+    signal.signal(signal.SIGIO, signal.SIG_IGN)  # of a lease that somebody else breaks (manager.store.swap)
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, on_end, number)
+    loop.add_signal_handler(signal.SIGHUP, reload.set)
+
+
+async def _follow(path: str, watch: RegistryWatch, reload: asyncio.Event, supervisor: Supervisor) -> None:
+    """Apply the registry when its file changes, or a signal asks for it; keep to the old one if it cannot be
+    used."""
+    while True:
+        try:
+            async with asyncio.timeout(_WATCH_SECONDS):
+                await reload.wait()
+        except TimeoutError:
+            if not watch.changed():
+                continue
+        else:
+            watch.changed()
+        reload.clear()
+        try:
+            registry = await asyncio.to_thread(_checked, path)
+        except OpsError as error:
+            _log.error("%s: %s; the registry before stays in force", error.reason, error.message)
+            continue
+        await supervisor.apply(registry)
+        _log.info("registry applied: %d loops", len(registry.loops))
+
+
+def _announce(registry: Registry, listen: str | None, metrics: str | None) -> None:
+    """The first line on standard output, once calls are taken and sessions begin."""
+    document = {
+        "ready": True,
+        "fleetId": registry.fleet_id,
+        "loops": len(registry.loops),
+        "grpc": listen,
+        "metrics": metrics,
+    }
+    sys.stdout.write(jsontext.encode(document).decode() + "\n")
+    sys.stdout.flush()
+
+
+async def _end(task: "asyncio.Task[None]") -> None:
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
