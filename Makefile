@@ -37,7 +37,7 @@ $(STAMP): pyproject.toml requirements.lock
 
 # `exec` and `@`: the program gets the terminal's Ctrl-C itself, and what it prints last is the last line.
 .PHONY: run
-run: $(STAMP) ## Watch a demo loop run; REPO=path LOOP=id DURATION=seconds are optional
+run: $(STAMP) ## Watch a small fleet run; REPO=path LOOP=id DURATION=seconds are optional
 	@exec $(BIN)/python -m manager.demo \
 		$${REPO:+--repo "$$REPO"} $${LOOP:+--loop "$$LOOP"} $${DURATION:+--duration "$$DURATION"}
 
@@ -50,7 +50,7 @@ test: $(STAMP) ## Run the tests; ARGS="-k name" passes options to pytest
 # The contract is compared with an image of the last release, committed beside it, and not with git
 # history: a shallow clone or a first commit has none.
 .PHONY: lint
-lint: $(STAMP) ## Check style, types, import rules and the wire contract
+lint: $(STAMP) ## Check style, types, import rules, the wire contract and generated pages
 	@$(BIN)/ruff check --quiet .
 	@$(BIN)/ruff format --check --quiet .
 	@$(BIN)/python -m mypy
@@ -58,6 +58,12 @@ lint: $(STAMP) ## Check style, types, import rules and the wire contract
 	@$(BIN)/buf lint proto
 	@$(BIN)/buf breaking proto --against proto/released.json
 	@$(BIN)/python -m tools.runbook --check
+	@$(BIN)/python -m tools.dashboard --check
+
+# Apart from `lint`, since promtool is no Python package.
+.PHONY: deploy-check
+deploy-check: $(STAMP) ## Check alert rules, scrape configurations and queries with promtool
+	@$(BIN)/python -m tools.deploy_check
 
 .PHONY: bench
 bench: $(STAMP) ## Measure throughput, latency and memory
@@ -74,8 +80,9 @@ gen-check: $(STAMP) ## Fail if gen/ is not what proto/ generates
 	@$(BIN)/python -m tools.gen --check
 
 .PHONY: docs
-docs: $(STAMP) ## Rewrite the generated part of docs/
+docs: $(STAMP) ## Rewrite the generated parts of docs/ and deploy/
 	@$(BIN)/python -m tools.runbook
+	@$(BIN)/python -m tools.dashboard
 
 .PHONY: proto-release
 proto-release: $(STAMP) ## Declare proto/ as it is now the released contract
