@@ -8,7 +8,20 @@ import time
 import traceback
 from collections.abc import Callable, Sequence
 
-from bench import cold, control, live, reconcile, replay, snapshot, trace
+from bench import (
+    cold,
+    control,
+    durable,
+    fleet,
+    idle,
+    live,
+    reconcile,
+    reconnects,
+    replay,
+    snapshot,
+    steady,
+    trace,
+)
 from bench.fixtures import Workplace
 from bench.measure import Figure, number
 from spritemesh import jsontext
@@ -20,6 +33,11 @@ BENCHMARKS: dict[str, Callable[[Workplace], list[Figure]]] = {
     "replay": replay.run,
     "reconcile": reconcile.run,
     "live": live.run,
+    "durable": durable.run,
+    "steady": steady.run,
+    "fleet": fleet.run,
+    "idle": idle.run,
+    "reconnects": reconnects.run,
     "control": control.run,
     "trace": trace.run,
 }
@@ -52,8 +70,9 @@ def main() -> int:
     write_atomic(_RESULT, jsontext.pretty(_document(figures, quick=args.quick)) + b"\n")
     missed = sum(not figure.met for figure in figures)
     verdict = "every goal met" if not missed else f"{missed} of the goals missed"
-    if failed:
-        verdict += f"; not measured: {', '.join(failed)}"
+    unmeasured = [f"{figure.benchmark} {figure.what}" for figure in figures if figure.unmeasured]
+    if failed + unmeasured:
+        verdict += f"; not measured: {', '.join(failed + unmeasured)}"
     sys.stdout.write(f"\n{verdict}; {time.monotonic() - began:.0f} s; figures in {_RESULT}\n")
     return 1 if failed or (missed and args.check) else 0
 
@@ -61,7 +80,7 @@ def main() -> int:
 def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m bench", description="Measure spritemesh.")
     parser.add_argument("names", nargs="*", metavar="NAME", help=f"of {', '.join(BENCHMARKS)}; none: all")
-    parser.add_argument("--quick", action="store_true", help="smaller sizes: under a minute, and noisier")
+    parser.add_argument("--quick", action="store_true", help="smaller sizes: some minutes, and noisier")
     parser.add_argument("--check", action="store_true", help="exit 1 when a goal is missed")
     return parser.parse_args()
 
@@ -79,6 +98,9 @@ def _table(figures: Sequence[Figure]) -> str:
 
 def _row(figure: Figure) -> tuple[str, ...]:
     bound = figure.bound
+    if figure.unmeasured:
+        goal = bound.text(figure.unit) if bound else ""
+        return figure.benchmark, figure.what, "not measured", goal, "", "", figure.unmeasured
     return (
         figure.benchmark,
         figure.what,
@@ -109,10 +131,11 @@ def _figure(figure: Figure) -> jsontext.JSON:
     return {
         "benchmark": figure.benchmark,
         "figure": figure.what,
-        "value": figure.value,
+        "value": None if figure.unmeasured else figure.value,
+        "unmeasured": figure.unmeasured or None,
         "unit": figure.unit,
         "goal": bound.text(figure.unit) if bound else None,
-        "met": figure.met if bound else None,
+        "met": figure.met if bound and not figure.unmeasured else None,
         "ours": {"unit": figure.ours.unit, "median": figure.ours.median, "values": figure.ours.values},
         "baseline": figure.baseline or None,
         "base": {"unit": figure.base.unit, "median": figure.base.median, "values": figure.base.values}

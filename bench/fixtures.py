@@ -60,7 +60,7 @@ class Workplace:
         return path
 
 
-def event_lines(seed: int = 1) -> Iterator[str]:
+def event_lines(seed: int = 1, *, loop_id: str = LOOP) -> Iterator[str]:
     """Endless lines, about 258 bytes on average, some with escapes; the same for the same seed."""
     chance = random.Random(seed)
     second = _FIRST_SECOND
@@ -75,9 +75,20 @@ def event_lines(seed: int = 1) -> Iterator[str]:
                     stamp = time.strftime("%Y-%m-%dT%H:%M:", time.gmtime(second))
             rest = template % {"n": line, "hex": chance.getrandbits(160), "small": chance.getrandbits(12)}
             yield (
-                f'{{"timestamp":"{stamp}{second % 60:02}Z","event":"{event}","loop_id":"{LOOP}",'
+                f'{{"timestamp":"{stamp}{second % 60:02}Z","event":"{event}","loop_id":"{loop_id}",'
                 f'"run_id":"{_RUN}","iteration":{line // 400 + 1},{rest}\n'
             )
+
+
+def live_line(number: int, *, loop_id: str = LOOP) -> bytes:
+    """A line of this moment, whose data say when it was made: `written_ns`, monotonic. Lengths vary."""
+    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    pad = "x" * (number % 40)
+    return (
+        f'{{"timestamp":"{stamp}","event":"tests_end","loop_id":"{loop_id}","run_id":"{_RUN}","iteration":1,'
+        f'"role":"implementer","status":"ok","message":"suite {number} said \\"ok\\" {pad}",'
+        f'"data":{{"status":"passed","written_ns":{time.monotonic_ns()}}}}}\n'
+    ).encode()
 
 
 # How often a kind of event comes, its name, and what follows the keys that all lines share.

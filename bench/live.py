@@ -7,7 +7,7 @@ import time
 import grpc
 
 from bench import processes
-from bench.fixtures import LOOP, Workplace
+from bench.fixtures import LOOP, Workplace, live_line
 from bench.measure import MIN_ROUNDS, Figure, at_most, percentile, spread
 from bench.snapshot import echo_p50
 
@@ -60,16 +60,6 @@ def _follow(place: Workplace, turn: int, events: int) -> list[float]:
         for number in range(events):
             # Uneven steps, so that no timer of the agent can keep pace with them.
             time.sleep(chance.uniform(0.5, 1.5) / _RATE)
-            file.write(_line(number))
+            file.write(live_line(number))
         ages: list[float] = follower.answer()["ages"]
     return ages
-
-
-def _line(number: int) -> bytes:
-    stamp = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    pad = "x" * (number % 40)
-    return (
-        f'{{"timestamp":"{stamp}","event":"tests_end","loop_id":"{LOOP}","run_id":"{stamp}","iteration":1,'
-        f'"role":"implementer","status":"ok","message":"suite {number} said \\"ok\\" {pad}",'
-        f'"data":{{"status":"passed","written_ns":{time.monotonic_ns()}}}}}\n'
-    ).encode()

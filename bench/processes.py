@@ -2,20 +2,32 @@
 
 import json
 import os
+import resource
+import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from typing import IO, Any, NamedTuple
 
 import psutil
 
+from spritemesh import jsontext
+from spritemesh.files import write_atomic
+from spritemesh.names import LISTEN_TOKEN_VARIABLE, SERVICE_TOKEN_VARIABLE
+
 TOKEN = "bench-token"
 METADATA = (("authorization", f"Bearer {TOKEN}"),)
 _READY_SECONDS = 60.0
 _STOP_SECONDS = 20.0
-_ENV = {**os.environ, "GRPC_ENABLE_FORK_SUPPORT": "0", "GRPC_VERBOSITY": "ERROR"}
+_ENV = {
+    **os.environ,
+    "GRPC_ENABLE_FORK_SUPPORT": "0",
+    "GRPC_VERBOSITY": "ERROR",
+    SERVICE_TOKEN_VARIABLE: TOKEN,
+    LISTEN_TOKEN_VARIABLE: TOKEN,
+}
 PYTHON = sys.executable
 
 
@@ -29,6 +41,23 @@ class Server(NamedTuple):
         """Processor time that the process has used, user and system."""
         times = psutil.Process(self.pid).cpu_times()
         return times.user + times.system
+
+
+class Manager(NamedTuple):
+    """A running `ops-manager run`. repo: where its files are. registry: path of the fleet's registry."""
+
+    server: Server
+    repo: str
+    registry: str
+
+    def ops(self, loop_id: str) -> str:
+        """Directory of its files of one loop."""
+        return os.path.join(self.repo, ".superloop", "ops-manager", loop_id)
+
+    def reload(self, targets: Mapping[str, str]) -> None:
+        """Watch these loops from now on, and no others. targets: loop id -> address of its agent."""
+        write_registry(self.registry, targets)
+        os.kill(self.server.pid, signal.SIGHUP)
 
 
 class Usage(NamedTuple):
@@ -67,6 +96,65 @@ def server(argv: Sequence[str]) -> Iterator[Server]:
                 process.wait(_STOP_SECONDS)
             except subprocess.TimeoutExpired:
                 process.kill()
+
+
+@contextmanager
+def manager(repo: str, targets: Mapping[str, str]) -> Iterator[Manager]:
+    """A real `ops-manager run` on a free port, once it takes calls.
+
+    repo: directory for its files, made if missing. targets: loop id -> address of its agent.
+    """
+    fleet = os.path.join(repo, ".superloop", "ops-manager", "fleet")
+    os.makedirs(fleet, exist_ok=True)
+    registry = os.path.join(fleet, "registry.v1.json")
+    write_registry(registry, targets)
+    told = os.path.join(fleet, "manager.json")
+    argv = [script("ops-manager"), "run", "--repo", repo, "--registry", registry, "--listen", "127.0.0.1:0"]
+    # A file: nobody reads a pipe meanwhile, and a full one would hold the manager.
+    log = os.path.join(repo, "manager.log")
+    with (
+        open(log, "wb") as errors,
+        subprocess.Popen(argv, stdout=subprocess.DEVNULL, stderr=errors, env=_ENV) as process,
+    ):
+        try:
+            until = time.monotonic() + _READY_SECONDS
+            while not os.path.exists(told):
+                if process.poll() is not None:
+                    with open(log, encoding="utf-8", errors="replace") as text:
+                        raise RuntimeError(f"{argv[:2]} did not start:\n{text.read()}")
+                if time.monotonic() > until:
+                    raise RuntimeError(f"{argv[:2]} does not say where it listens")
+                time.sleep(0.01)
+            with open(told, "rb") as file:
+                found: dict[str, Any] = json.load(file)
+            yield Manager(Server(process.pid, found["listen"]), repo, registry)
+        finally:
+            process.terminate()
+            try:
+                process.wait(_STOP_SECONDS)
+            except subprocess.TimeoutExpired:
+                process.kill()
+
+
+def write_registry(path: str, targets: Mapping[str, str]) -> None:
+    """A fleet's registry. targets: loop id -> address of its agent; none: a loop that is disabled."""
+    loops: list[jsontext.JSON] = [
+        {
+            "loopId": loop_id,
+            "transport": "sprite_service",
+            "service": {"baseUrl": f"grpc://{target}", "tokenEnv": SERVICE_TOKEN_VARIABLE},
+        }
+        for loop_id, target in targets.items()
+    ]
+    # A registry may not be empty.
+    loops = loops or [{"loopId": "nobody", "transport": "local", "enabled": False}]
+    write_atomic(path, jsontext.encode({"schemaVersion": "v1", "fleetId": "bench", "loops": loops}))
+
+
+def raise_descriptor_limit() -> None:
+    """As many open files as this process and its children may have: each connection is one."""
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
 
 class Helper:

@@ -1,4 +1,4 @@
-"""The bare servers that the agent is compared with: `python -m bench.servers echo | stream FILE`.
+"""The bare servers that the agent is compared with: `python -m bench.servers echo | stream FILE | health`.
 
 They do what any grpc.aio server of this machine must do, and nothing else: no token, no files, no
 building of messages. So they mark the ceiling.
@@ -11,6 +11,8 @@ from typing import Any
 
 import grpc
 from google.protobuf.wrappers_pb2 import StringValue
+from grpc_health.v1 import health_pb2_grpc
+from grpc_health.v1.health import aio as health_aio
 
 from spritemesh import jsontext
 
@@ -48,7 +50,7 @@ def _stream_of(messages: list[bytes]) -> Any:
     return stream
 
 
-async def _serve(messages: list[bytes]) -> None:
+async def _serve(messages: list[bytes], *, health: bool) -> None:
     server = grpc.aio.server(options=(("grpc.so_reuseport", 0),))
     handlers = {
         "Echo": grpc.unary_unary_rpc_method_handler(
@@ -60,6 +62,8 @@ async def _serve(messages: list[bytes]) -> None:
         "Stream": grpc.unary_stream_rpc_method_handler(_stream_of(messages)),
     }
     server.add_generic_rpc_handlers((grpc.method_handlers_generic_handler(SERVICE, handlers),))
+    if health:
+        health_pb2_grpc.add_HealthServicer_to_server(health_aio.HealthServicer(), server)
     port = server.add_insecure_port("127.0.0.1:0")
     await server.start()
     sys.stdout.write(jsontext.encode({"ready": True, "grpc": f"127.0.0.1:{port}"}).decode() + "\n")
@@ -72,7 +76,7 @@ def main() -> None:
     if sys.argv[1] == "stream":
         with open(sys.argv[2], "rb") as file:
             messages = unpack(file.read())
-    asyncio.run(_serve(messages))
+    asyncio.run(_serve(messages, health=sys.argv[1] == "health"))
 
 
 if __name__ == "__main__":
