@@ -26,7 +26,7 @@ _QUICK_SIZES = (50, 200)
 _COST_SECONDS = 60.0
 _AGES_SECONDS = 30.0
 _QUICK_SECONDS = 10.0
-_SETTLE_SECONDS = 10.0
+_SETTLE_SECONDS = 20.0
 _CONNECT_SECONDS = 180.0
 # Loops whose lines are timed: 600 lines in half a minute.
 _WATCHED = 100

@@ -37,6 +37,14 @@ class Clones:
     def __init__(self) -> None:
         self._heard: dict[str, dict[str, _Heard]] = {}
 
+    def hear_again(self, sprite_id: str, boot_id: str, now: float) -> bool:
+        """A heartbeat of a start that is known, and the only one: nearly all are. False: then `hear` it."""
+        starts = self._heard.get(sprite_id)
+        if starts is None or len(starts) != 1 or boot_id not in starts:
+            return False
+        starts[boot_id] = _Heard(starts[boot_id].start, now)
+        return True
+
     def hear(self, sprite_id: str, start: Start, now: float) -> None:
         """A heartbeat of `start` came at `now`, epoch seconds."""
         starts = self._heard.setdefault(sprite_id, {})

@@ -33,6 +33,9 @@ COMMIT_EVENTS = 5000
 COMMIT_BAD_LINES = 256
 # A step that failed is tried again after this, seconds.
 RETRY_SECONDS = 1.0
+# That a log went back is part of the state for so long, unless something new comes, seconds; passes show it
+# until the next one.
+REGRESSED_SECONDS = 60.0
 # While none can be written, so many of the last records are kept.
 _MOST_RECORDS = 1000
 # Documents beside state and cursor are written when they judge otherwise than before; else this often while
@@ -80,6 +83,8 @@ class LiveLoop:
         # The runtime keeps one itself, which says more than that its process lives.
         self._own_heartbeat = False
         self._offered: envelope_pb2.LoopRunSnapshot | None = None
+        # Of a log that has gone back: projected once more, it is what the loop goes on from.
+        self._regressed: envelope_pb2.LoopRunSnapshot | None = None
         self._records: list[Record] = []
         self._left = Taken()  # of a step that could not be written
         self._pending: _Pending | None = None
@@ -199,6 +204,8 @@ class LiveLoop:
         self.wake_at = self._next_tick(now)
         age = now - self._fresh_at
         due = self._judge_at is not None and now >= self._judge_at
+        if self._regressed is not None and now >= self._stepped_at + REGRESSED_SECONDS:
+            self.offer(self._regressed, now)
         if due or (self._stale and age >= FRESH_SECONDS) or (self._alive and age >= IDLE_FRESH_SECONDS):
             self._judge_at = None
             self._touch(now)
@@ -209,6 +216,8 @@ class LiveLoop:
         if liveness.silent or liveness.wants_probe(now):
             return now
         times = [liveness.silent_at, self._judge_at]
+        if self._regressed is not None:
+            times.append(self._stepped_at + REGRESSED_SECONDS)
         times.append(self._fresh_at + (FRESH_SECONDS if self._stale else IDLE_FRESH_SECONDS))
         return min(at for at in times if at is not None)
 
@@ -430,6 +439,9 @@ class LiveLoop:
             cursor = Cursor(self.intake.offset, self.intake.place, memory)
         self.known = known_after(known, outcome, cursor)
         self._since_pass = SincePass(cursor.offset) if whole else since.then(taken)
+        self._regressed = None
+        if taken.snapshot is not None and get(self.known.state, "divergence", "flags", "cursorRegression"):
+            self._regressed = taken.snapshot
         if fresh:
             self._fresh_at = now
         self._stale, self._alive = not fresh, False

@@ -69,6 +69,8 @@ class Liveness:
         self._resumed_at = 0.0
         self._probe_due = 0.0
         self.silent = False
+        # As the last heartbeat tells; nobody knows of it while the agent is silent.
+        self.runtime: Runtime.ValueType = _RUNTIME_UNKNOWN
 
     # --- connection ---------------------------------------------------------------------------------
 
@@ -147,10 +149,10 @@ class Liveness:
     def beat(self, heartbeat: sprite_pb2.Heartbeat, now: float) -> list[Record]:
         """Take a heartbeat; what it tells anew."""
         agent = heartbeat.agent
-        sent_at = heartbeat.sent_at.ToNanoseconds() / 1e9
-        records = self._learn_clock(sent_at - now, now)
-        start = AgentStart(heartbeat.boot_id, agent.pid, agent.started_at.ToNanoseconds() / 1e9)
-        records += self._learn_start(start, heartbeat)
+        sent_at = heartbeat.sent_at
+        records = self._learn_clock(sent_at.seconds + sent_at.nanos / 1e9 - now, now)
+        if self.start is None or self.start.boot_id != heartbeat.boot_id:
+            records += self._learn_start(heartbeat)
         if self.silent:
             self.silent = False
             records.append(Record("agent_silent", {"active": False}))
@@ -159,6 +161,7 @@ class Liveness:
         self.interval = granted.seconds + granted.nanos / 1e9 or _DEFAULT_INTERVAL
         self.draining = agent.draining
         self.sprite_id = heartbeat.sprite_id or self.sprite_id
+        self.runtime = self._runtime_in(heartbeat)
         if self.runtime == _ALIVE:
             self.alive_at, self._alive = now, heartbeat
         if self.runtime != _DEAD:
@@ -167,12 +170,13 @@ class Liveness:
             self._dead_since = now
         return records
 
-    def _learn_start(self, start: AgentStart, heartbeat: sprite_pb2.Heartbeat) -> list[Record]:
-        known, self.start = self.start, start
+    def _learn_start(self, heartbeat: sprite_pb2.Heartbeat) -> list[Record]:
         agent = heartbeat.agent
+        start = AgentStart(heartbeat.boot_id, agent.pid, agent.started_at.ToNanoseconds() / 1e9)
+        known, self.start = self.start, start
         resumed_at = agent.resumed_at.ToNanoseconds() / 1e9 if agent.HasField("resumed_at") else 0.0
         before, self._resumed_at = self._resumed_at, resumed_at
-        if known is None or known == start:
+        if known is None:
             return []
         ids = {"bootId": start.boot_id, "previousBootId": known.boot_id}
         if known[1:] != start[1:]:
@@ -189,6 +193,7 @@ class Liveness:
         if deadline is None or self.silent or now < deadline:
             return []
         self.silent = True
+        self.runtime = _RUNTIME_UNKNOWN
         last = format_utc(self.heartbeat_at or 0)
         return [Record("agent_silent", {"active": True, "lastHeartbeatAt": last})]
 
@@ -216,11 +221,7 @@ class Liveness:
             return Agent.STATE_SILENT
         return Agent.STATE_DRAINING if self.draining else Agent.STATE_ALIVE
 
-    @property
-    def runtime(self) -> Runtime.ValueType:
-        heartbeat = self.heartbeat
-        if heartbeat is None or self.silent:
-            return _RUNTIME_UNKNOWN
+    def _runtime_in(self, heartbeat: sprite_pb2.Heartbeat) -> Runtime.ValueType:
         if not heartbeat.HasField("runtime") or heartbeat.runtime.loop_id not in {"", self.loop_id}:
             return _IDLE
         return _ALIVE if heartbeat.runtime.alive else _DEAD

@@ -2,7 +2,8 @@
 
 Order for each loop: documents beside their places; quarantined lines and escalations, synced, failing
 closed; telemetry, failing open, after all that may fail a step, since that is tried again; the documents put
-in place, the cursor last. A crash anywhere leaves a cursor that is older than what was told, never one that is newer.
+in place, the cursor last. A crash anywhere leaves a cursor that is older than what was told, never one that
+is newer.
 
 Documents are not synced one by one, which would cost a fleet hundreds of syncs a second, but all together,
 each second (`sync_file_system`). A power cut may take what came since: the log still holds it, and reading on

@@ -61,6 +61,7 @@ class Supervisor:
         self._entries: dict[str, Entry] = {}
         self._clones = Clones()
         self._by_sprite: dict[str, set[Session]] = defaultdict(set)
+        self._known_by: dict[Session, tuple[str, tuple[str, ...]]] = {}
         self._intents: dict[str, tuple[int, int]] = {}
         self._tasks: list[asyncio.Task[None]] = []
 
@@ -122,10 +123,7 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*(task for _, task in ending), return_exceptions=True)
         for session, _ in ending:
-            for key in list(self._by_sprite):
-                self._by_sprite[key].discard(session)
-                if not self._by_sprite[key]:
-                    del self._by_sprite[key]
+            self._forget(session)
 
     # --- what sessions tell -------------------------------------------------------------------------
 
@@ -140,11 +138,14 @@ class Supervisor:
         """Whether two agents live under one sprite id."""
         if session.plan.endpoint is None:
             return
+        keys = self._keys(session)
+        known = [self._clones.hear_again(key, heartbeat.boot_id, now) for key in keys]
+        if all(known) and not session.loop.frozen:
+            return
         started_at = heartbeat.agent.started_at.ToNanoseconds() / 1e9
         offset = heartbeat.sent_at.ToNanoseconds() / 1e9 - now
         start = Start(heartbeat.boot_id, (heartbeat.agent.pid, started_at), started_at - offset)
-        for key in self._keys(session):
-            self._by_sprite[key].add(session)
+        for key in keys:
             self._clones.hear(key, start, now)
             self._judge_clones(key, now)
 
@@ -154,18 +155,31 @@ class Supervisor:
             for key in self._keys(session):
                 self._clones.end(key, start.boot_id)
 
-    def _keys(self, session: Session) -> set[str]:
+    def _keys(self, session: Session) -> tuple[str, ...]:
         """What a sprite is known by: the registry's word, its agent's, its address."""
-        entry, target = session.plan.entry, session.plan.endpoint
-        return {
-            f"{kind}:{key}"
-            for kind, key in (
-                ("registry", entry.sprite_id),
-                ("agent", session.loop.liveness.sprite_id),
-                ("address", "" if target is None else target.target),
-            )
-            if key
-        }
+        told = session.loop.liveness.sprite_id
+        known = self._known_by.get(session)
+        if known is not None and known[0] == told:
+            return known[1]
+        self._forget(session)
+        target = session.plan.endpoint
+        named = (
+            ("registry", session.plan.entry.sprite_id),
+            ("agent", told),
+            ("address", "" if target is None else target.target),
+        )
+        keys = tuple(f"{kind}:{key}" for kind, key in named if key)
+        self._known_by[session] = told, keys
+        for key in keys:
+            self._by_sprite[key].add(session)
+        return keys
+
+    def _forget(self, session: Session) -> None:
+        _, keys = self._known_by.pop(session, ("", ()))
+        for key in keys:
+            self._by_sprite[key].discard(session)
+            if not self._by_sprite[key]:
+                del self._by_sprite[key]
 
     def _judge_clones(self, key: str, now: float) -> None:
         boot_ids = self._clones.boot_ids(key, now)

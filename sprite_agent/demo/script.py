@@ -255,7 +255,8 @@ def _finish(plan: Plan, iteration: int) -> Script:
     """The end of a run that needs no approval."""
     if plan.scenario is Scenario.CRASHING:
         yield Crash()
-    elif not plan.fails:
+        return
+    if not plan.fails:
         yield Log("loop_complete", iteration, {"iteration": iteration, "run_id": plan.run_id})
     else:
         stuck = plan.stuck(iteration)

@@ -5,7 +5,7 @@ from pathlib import Path
 
 from tests.faults.conftest import Way
 from tests.harness.disk import SmallDisk
-from tests.harness.live_fleet import ALIVE, Fleet, recent
+from tests.harness.live_fleet import ALIVE, UP, Fleet, recent
 
 MEGABYTE = 1 << 20
 
@@ -66,6 +66,9 @@ def test_full_disk_under_all_files_of_a_loop_loses_and_repeats_nothing(way: Way)
         assert told.committed_line < told.applied_line == 20_000
         assert "state_unwritable" in told.reason_codes
         assert told.health_status != "healthy"
+        # What is to be told of it waits as well.
+        way.proxy.cut()
+        manager.wait_for("alpha", lambda view: view.counts.disconnects == 1 and view.connection.state == UP)
         # Each line that is no event is kept until it can be put on record, so reading stops at so many.
         way.loop.append(
             b"".join(b'{"torn": %d\n' % number for number in range(1500)) + recent(20_001, 20_010)
@@ -84,7 +87,8 @@ def test_full_disk_under_all_files_of_a_loop_loses_and_repeats_nothing(way: Way)
         assert manager.stop() == 0
         rows = way.fleet.rows("alpha", "quarantine")
         assert [row["line"] for row in rows] == list(range(20_001, 21_501))
-        assert Counter(way.fleet.records("alpha")) == {"session_opened": 1, "session_closed": 1}
+        records = way.fleet.records("alpha")
+        assert records == ["session_opened", "connection_lost", "connection_restored", "session_closed"]
         assert way.fleet.ordering_faults("alpha") == []
         assert way.fleet.place("alpha") == (21_510, 21_510)
         ingested = sum(row["eventsIngested"] for row in way.fleet.rows("alpha", "reconcile_telemetry"))

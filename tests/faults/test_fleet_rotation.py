@@ -9,9 +9,10 @@ from spritemesh.traceindex import index_path
 from tests.faults.conftest import Way
 from tests.harness.live_fleet import ALIVE, UP, Document, Fleet, Manager, recent
 from tests.harness.manager import run
+from tests.harness.waiting import wait_for
 
 # The manager, with files that move aside when they hold a few rows.
-LIMIT_BYTES = 2000
+LIMIT_BYTES = 2500
 SMALL_FILES = f"""
 import sys
 import manager.store.loop
@@ -19,7 +20,7 @@ from manager.cli import main
 manager.store.loop.ROTATE_BYTES = {LIMIT_BYTES}
 sys.exit(main(sys.argv[1:]))
 """
-CUTS = 4
+CUTS = 6
 
 
 def with_small_files(words: list[str]) -> list[str]:
@@ -35,6 +36,10 @@ def files_of(path: Path) -> list[Path]:
 def all_rows(fleet: Fleet, name: str) -> list[Document]:
     files = files_of(fleet.path("alpha", name))
     return [json.loads(line) for file in files for line in file.read_bytes().splitlines()]
+
+
+def words_of(fleet: Fleet) -> list[str]:
+    return [row["reasonCode"] for row in all_rows(fleet, "session_telemetry")]
 
 
 def kinds_of(fleet: Fleet, trace_id: str) -> Counter[str]:
@@ -54,6 +59,11 @@ def trace_after_cut(way: Way, manager: Manager, number: int) -> str:
     up = manager.wait_for(
         "alpha", lambda view: view.counts.disconnects == number and view.connection.state == UP
     )
+    # A pass of its own, which the next cut must not come before.
+    wait_for(
+        lambda: Counter(words_of(way.fleet))["connection_restored"] == number,
+        what=f"row {number} of a restored connection",
+    )
     return up.last_trace_id
 
 
@@ -68,7 +78,7 @@ def test_telemetry_that_moves_aside_while_a_loop_is_watched_is_read_whole(way: W
         files = files_of(way.fleet.path("alpha", name))
         assert 1 < len(files) <= KEEP, "the test wants files that move, and none that is dropped"
         assert all(file.stat().st_size < 2 * LIMIT_BYTES for file in files)
-    records = Counter(row["reasonCode"] for row in all_rows(way.fleet, "session_telemetry"))
+    records = Counter(words_of(way.fleet))
     assert records == {
         "session_opened": 1,
         "connection_lost": CUTS,

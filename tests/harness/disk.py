@@ -30,9 +30,10 @@ class SmallDisk:
 
     def __enter__(self) -> "SmallDisk":
         words = ["mount", "-t", "tmpfs", "-o", f"size={self._size}", "tmpfs", str(self.path)]
-        done = subprocess.run(words, capture_output=True, check=False)
-        if done.returncode:
-            pytest.skip(f"no file system may be mounted here: {done.stderr.decode().strip()}")
+        try:
+            subprocess.run(words, capture_output=True, check=True)
+        except (OSError, subprocess.CalledProcessError) as error:
+            pytest.skip(f"no file system may be mounted here: {error}")
         return self
 
     def __exit__(self, *_: object) -> None:

@@ -1,6 +1,7 @@
 """Sprites: repositories of their own with a running loop, an agent on each."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple
 
@@ -24,10 +25,20 @@ class Sprites:
         self._root = root
         self._agents: list[Agent] = []
 
-    def make(self, loop_id: str, data: bytes = b"", *, under: Wrapper | None = None) -> Sprite:
-        """A sprite with one loop, which this process runs. under: see start_agent."""
+    def make(
+        self,
+        loop_id: str,
+        data: bytes = b"",
+        *,
+        prepare: Callable[[LoopFiles], None] = lambda _: None,
+        under: Wrapper | None = None,
+    ) -> Sprite:
+        """A sprite with one loop, which this process runs. prepare: writes to the loop's files before the
+        agent does. under: see start_agent."""
         repo = Repo(self._root / f"sprite-{loop_id}")
-        return Sprite(repo, running_loop(repo, loop_id, data), self.serve(repo.root, under=under))
+        loop = running_loop(repo, loop_id, data)
+        prepare(loop)
+        return Sprite(repo, loop, self.serve(repo.root, under=under))
 
     def serve(self, repo: Path, *flags: str, under: Wrapper | None = None) -> Agent:
         """One more agent, on a repository that is there."""

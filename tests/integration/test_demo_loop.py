@@ -257,6 +257,15 @@ def test_failing_run_ends_with_a_stop(demo: Demo) -> None:
     assert demo.state()["active"] is False
 
 
+def test_crashing_run_leaves_everything_as_if_it_ran(demo: Demo) -> None:
+    assert ends(demo.start("--pace", "0", "--scenario", "crashing")) == (-signal.SIGKILL, "", "")
+
+    assert demo.names()[-1] == "iteration_end"
+    assert demo.entries()[-1]["gates"]["tests"] == "failed"
+    assert demo.state()["active"] is True
+    assert (demo.root / "active-run.json").exists()
+
+
 def test_approved_run_completes(demo: Demo) -> None:
     process = demo.start("--pace", "0", "--iterations", "1", "--scenario", "approval")
     until(demo.waits_for_decision)

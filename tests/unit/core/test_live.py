@@ -12,6 +12,7 @@ from manager.core.live import (
     COMMIT_EVENTS,
     COMMIT_SECONDS,
     FRESH_SECONDS,
+    REGRESSED_SECONDS,
     RETRY_SECONDS,
     LiveLoop,
 )
@@ -386,6 +387,22 @@ def test_regression_is_drift_once(reason: str, violation: str) -> None:
     told = [row["category"] for step in watched.steps for row in step.outcome.escalations]
     assert told.count("ordering_drift_detected") == 1
     assert watched.loop.known.cursor.memory == Memory(4, 4)
+
+
+def test_log_that_went_back_and_rests_is_degraded_for_a_while_and_then_no_more() -> None:
+    watched = settled(9)
+    replace(watched, FakeLog(4), "truncated")
+    watched.read_all()
+    assert get(watched.settle().outcome.state, "divergence", "flags", "cursorRegression") is True
+    watched.now += REGRESSED_SECONDS - 1
+    watched.loop.tick(watched.now)
+    assert "divergence_detected" in codes(watched.settle()) or watched.loop.due_at() is None
+    watched.now += 2
+    assert watched.now >= watched.loop.wake_at
+    watched.loop.tick(watched.now)
+    step = watched.settle()
+    assert get(step.outcome.state, "divergence", "any") is False
+    assert "divergence_detected" not in codes(step)
 
 
 @pytest.mark.parametrize("is_written", [True, False])

@@ -1,0 +1,5 @@
+import sys
+
+from manager.demo.cli import main
+
+sys.exit(main())
