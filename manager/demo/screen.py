@@ -49,7 +49,7 @@ class Screen:
 
 def _line(row: Row, applied: int) -> str:
     """A loop in one line, for a pipe. applied: lines of its log."""
-    reason = "" if row.reason == "-" else f" ({row.reason})"
+    reason = f" ({row.reason})" if row.reason.isidentifier() else ""
     return (
         f"{row.loop:<14} {row.connection}/{row.agent}/{row.runtime}  {row.state}, iteration {row.iteration},"
         f" line {applied}, lag {row.lag}, heartbeat {row.heartbeat}, order {row.sequence},"

@@ -55,7 +55,8 @@ def test_dead_or_hung_runtime_is_told_though_its_agent_lives(
     sprites: Sprites, fleet: Fleet, worker: "subprocess.Popen[bytes]"
 ) -> None:
     dead = sprites.make("dead", recent(1, 10))
-    written = time.time()
+    # When all of it runs, about.
+    written = time.time() + 3
     hung = sprites.make("hung", recent(1, 10), prepare=lambda loop: beat(loop.heartbeat, written))
     dead.repo.running(worker.pid, "dead")
     fleet.register(entry("dead", dead.agent.url), entry("hung", hung.agent.url))

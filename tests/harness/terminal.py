@@ -22,6 +22,12 @@ _TAKE_TERMINAL = (
 _ALTERNATE_SCREEN = ("\x1b[?1049h", "\x1b[?1049l")
 
 
+def _environment() -> dict[str, str]:
+    """Without the size of another terminal, which would count more than that of this one."""
+    kept = {name: value for name, value in environment().items() if name not in {"COLUMNS", "LINES"}}
+    return kept | {"TERM": "xterm-256color"}
+
+
 class OnTerminal:
     """A running command. variables: more of its environment. columns, lines: of its terminal."""
 
@@ -39,7 +45,7 @@ class OnTerminal:
             stdout=terminal,
             stderr=terminal,
             cwd=ROOT,
-            env=environment() | {"TERM": "xterm-256color"} | variables,
+            env=_environment() | variables,
         )
         self._drawn: list[bytes] = []
         self._reader = threading.Thread(target=self._gather)

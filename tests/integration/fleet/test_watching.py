@@ -192,8 +192,8 @@ def test_top_once_on_a_terminal_shows_as_many_rows_as_fit(
     fleet.put(*(loop_view(f"loop {number:04}") for number in range(2000)))
     top = on_terminal("top", "--repo", str(repo.root), "--once", lines=12)
     assert top.wait() == 0
-    wait_for(lambda: "more" in top.drawn)
-    assert "… and 1,994 more" in top.drawn
+    wait_for(lambda: " more" in top.drawn)
+    assert "… and 1,994 more" in top.drawn, top.drawn
     assert not top.is_drawing
 
 
