@@ -43,9 +43,10 @@ run: $(STAMP) ## Watch a small fleet run; REPO=path LOOP=id DURATION=seconds are
 
 ##@ Check
 
+# Many tests wait for time to pass: more of them run at a time than there are cores.
 .PHONY: test
-test: $(STAMP) ## Run the tests; ARGS="-k name" passes options to pytest
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## Run the tests; ARGS="-k name" runs some of them, with options of pytest
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 4 --dist worksteal)
 
 # The contract is compared with an image of the last release, committed beside it, and not with git
 # history: a shallow clone or a first commit has none.

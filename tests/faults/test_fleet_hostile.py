@@ -54,7 +54,7 @@ class Hostile(sprite_pb2_grpc.SpriteServiceServicer):
 
     def GetSnapshot(self, request: Any, context: grpc.ServicerContext) -> Any:
         response = sprite_pb2.GetSnapshotResponse()
-        response.snapshot.loop_id = request.loop_id
+        response.snapshot.source.loop_id = request.loop_id
         return response
 
 
