@@ -62,28 +62,29 @@ class Shape(NamedTuple):
 
 
 _COLUMNS = (
-    Column("loop", "loop", 10),
+    Column("loop", "loop", 14),
     Column("connection", "conn", 7),
     Column("agent", "agent", 6),
     Column("runtime", "run", 5),
-    Column("state", "state", 10),
+    Column("state", "state", 9),
     Column("iteration", "iter", 4),
     Column("lag", "lag", 4),
     Column("heartbeat", "beat", 4),
     Column("sequence", "order", 5),
     Column("health", "health", 8),
-    Column("reason", "reason", 12),
+    Column("reason", "reason", 20),
     Column("trace", "trace", 8),
 )
 _LIVENESSES = ("connection", "agent", "runtime")
 # The first goes first; loop, livenesses and health stay.
-_DISPENSABLE = ("trace", "iteration", "sequence", "lag", "heartbeat", "reason", "state")
+_DISPENSABLE = ("trace", "iteration", "sequence", "lag", "heartbeat", "state", "reason")
 # Which columns get room that is left, up to what their words need.
 _GROWING = ("loop", "reason", "state", "lag", "iteration")
 _NUMBERS = {"iteration", "lag", "heartbeat"}
 _GAP = 2
 # Words of rows that are shorter than those of documents.
 _SHORT = {
+    "awaiting_approval": "awaiting",
     "connecting": "connect",
     "disabled": "off",
     "draining": "drain",
@@ -138,8 +139,11 @@ def worst_first(views: Iterable[pb.LoopView], most: int | None = None) -> list[p
 
 def row_of(view: pb.LoopView, at: float) -> Row:
     """The words of a loop. at: now on the manager's clock, epoch seconds."""
-    reasons = [code for code in (view.control_frozen, *view.reason_codes, view.connection.reason) if code]
-    reasons = list(dict.fromkeys(reasons))
+    # Why nobody is reached says more than that nobody is.
+    down = view.connection.reason if view.connection.state != pb.ConnectionView.STATE_UP else ""
+    vague = "transport_unreachable" if down else ""
+    codes = (view.control_frozen, down, *view.reason_codes)
+    reasons = [code for code in dict.fromkeys(codes) if code and code != vague]
     more = f" +{len(reasons) - 1}" if len(reasons) > 1 else ""
     return Row(
         loop=_word(view.loop_id),

@@ -14,7 +14,7 @@ from contextlib import suppress
 from typing import NamedTuple, TypeVar
 
 from sprite_agent.control import Caller, ControlPlane
-from sprite_agent.counts import Counts
+from sprite_agent.counts import REFUSED, REPLAYED, Counts, status_word
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import control_pb2 as pb
@@ -29,10 +29,6 @@ _LOOKERS = 4
 _LEFT_SECONDS = 1.0
 # Confirmations that are told to end are recorded and answered within this time.
 _ANSWER_SECONDS = 1.0
-
-# Counted beside the statuses of an outcome.
-_REFUSED = "refused"
-_REPLAYED = "replayed"
 
 _log = logging.getLogger("sprite_agent")
 _T = TypeVar("_T")
@@ -98,7 +94,7 @@ class ControlDesk:
 
     async def note_refusal(self, request: ControlRequest, caller: Caller, error: OpsError) -> None:
         """As ControlPlane.note_refusal."""
-        self._counts.control_answered(request.intent, _REFUSED)
+        self._counts.control_answered(request.intent, REFUSED)
         await self._look(lambda: self._plane.note_refusal(request, caller, error))
 
     async def invocation(self, key: str) -> pb.GetInvocationResponse:
@@ -163,14 +159,14 @@ class ControlDesk:
             if error is None:
                 self._count(request, ended.result())
             elif isinstance(error, OpsError):
-                self._counts.control_answered(request.intent, _REFUSED)
+                self._counts.control_answered(request.intent, REFUSED)
 
         outcome.add_done_callback(finish)
         return outcome
 
     def _count(self, request: ControlRequest, outcome: pb.ControlOutcome) -> None:
-        status = pb.ControlStatus.Name(outcome.status).removeprefix("CONTROL_STATUS_").lower()
-        self._counts.control_answered(request.intent, _REPLAYED if outcome.replayed else status)
+        word = REPLAYED if outcome.replayed else status_word(outcome.status)
+        self._counts.control_answered(request.intent, word)
 
 
 def _in_thread(work: Callable[[], _T]) -> "asyncio.Future[_T]":

@@ -17,13 +17,14 @@ from typing import Generic, TypeVar
 from sprite_agent.lag import LagProbe
 from sprite_agent.runtime.feed import duration, log_head
 from sprite_agent.runtime.layout import loop_paths
-from sprite_agent.runtime.ownheartbeat import WRITER, is_own
-from sprite_agent.runtime.process import ActiveRun, ProcessFacts, own_facts, read_active_run
+from sprite_agent.runtime.ownheartbeat import is_own
+from sprite_agent.runtime.process import ActiveRun, ProcessFacts, RunReader, own_facts
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.runtime.statefiles import StateFiles
 from spritemesh import __version__, jsontext
 from spritemesh.errors import OpsError
 from spritemesh.files import write_atomic
+from spritemesh.names import HEARTBEAT_WRITER
 from spritemesh.times import format_utc
 from superloop.ops.v1 import sprite_pb2
 
@@ -66,7 +67,7 @@ class HeartbeatSource:
         self._lag = lag
         self._files = StateFiles(repository.path)
         self._active_path = loop_paths("any").active_run
-        self._run = _Shared(lambda: read_active_run(self._files, self._active_path))
+        self._run = _Shared(RunReader(self._files, self._active_path).read)
         self._facts: _Shared[ProcessFacts] = _Shared(own_facts)
         self._started_at = own_facts().started_at
 
@@ -168,7 +169,7 @@ class HeartbeatFile:
         now = time.time()
         document = {
             "timestamp": format_utc(now),
-            "writer": WRITER,
+            "writer": HEARTBEAT_WRITER,
             "agent_version": __version__,
             "boot_id": self._source.repository.boot_id,
             "sequence": self._sequence,

@@ -33,7 +33,8 @@ def listen(server: grpc.aio.Server, address: Address, field: str = "--grpc") -> 
     try:
         port = server.add_insecure_port(address.target)
     except RuntimeError as error:
-        raise OpsError("address_unavailable", f"cannot listen on {address.target}", field=field) from error
+        problem = f"cannot listen on {address.target}: it is in use, or no address of this host"
+        raise OpsError("address_unavailable", problem, field=field) from error
     if address.target.startswith("unix:"):
         return address.target
     return f"{address.target.rpartition(':')[0]}:{port}"

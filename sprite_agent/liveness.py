@@ -5,6 +5,7 @@ pidfd. Where there is neither, and for what no notice tells of, there is a slow 
 """
 
 import asyncio
+import logging
 import os
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
@@ -13,6 +14,7 @@ from sprite_agent.changes import ChangeHub, Subscription
 from sprite_agent.runtime.process import ActiveRun
 from sprite_agent.runtime.watch import SAFETY_POLL_SECONDS
 
+_log = logging.getLogger("sprite_agent")
 # After a look the next one waits this long: a runtime may write its state a hundred times a second.
 _LOOK_PACE_SECONDS = 0.2
 # While both kinds of notice work.
@@ -60,13 +62,18 @@ class RuntimeWatch:
         known: Liveness | None = None
         with self._hub.subscribe(self._directories) as changes, _Death(changes.wake) as death:
             while True:
-                run = await self._look()
-                found = liveness(run)
-                if found != known:
-                    for subscriber in self._subscribers:
-                        subscriber.wake()
-                known = found
-                is_told = death.await_that_of(found[0] if found[1] else 0)
+                is_told = False
+                try:
+                    found = liveness(await self._look())
+                except Exception as error:
+                    # All streams would go without notices from now on.
+                    _log.error("agent_fault: it was not seen whether the runtime lives", exc_info=error)
+                else:
+                    if found != known:
+                        for subscriber in self._subscribers:
+                            subscriber.wake()
+                    known = found
+                    is_told = death.await_that_of(found[0] if found[1] else 0)
                 await asyncio.sleep(_LOOK_PACE_SECONDS)
                 is_told = is_told and self._hub.ensure(self._directories)
                 await changes.wait(_SLOW_POLL_SECONDS if is_told else SAFETY_POLL_SECONDS)

@@ -186,7 +186,8 @@ def locked_directory(directory: str, *, wait_seconds: float) -> Iterator[None]:
             if time.monotonic() >= deadline:
                 raise OpsError(
                     "state_locked",
-                    f"another process holds {directory}; gave up after {wait_seconds:g} s",
+                    f"another process holds {directory}, perhaps a running manager;"
+                    f" gave up after {wait_seconds:g} s",
                     retry_after=1,
                 )
             time.sleep(_LOCK_POLL_SECONDS)

@@ -10,3 +10,5 @@ LISTEN_TOKEN_VARIABLE = "OPS_MANAGER_LISTEN_TOKEN"  # noqa: S105 - a variable's 
 # Header by which each answer of an agent's HTTP service says whose it is: an agent runs no key twice, and
 # checks targets of control itself.
 AGENT_HEADER = "x-superloop-agent"
+# Member `writer` of a heartbeat.v1.json that an agent keeps in the runtime's place.
+HEARTBEAT_WRITER = "sprite-agent"

@@ -264,7 +264,7 @@ _ROWS: tuple[Reason, ...] = (
            "Another manager runs this fleet.", "Use that one, or stop it first."),
     Reason("fleet_not_running", _E, Fault.MISSING,
            "No manager runs this fleet, or it listens nowhere.",
-           "Start `ops-manager run --listen HOST:PORT`."),
+           "Start `ops-manager run`; with --listen HOST:PORT it answers other hosts, too."),
     Reason("fleet_too_large", _E, Fault.LIMIT,
            "The registry holds more loops than this process may open files for.",
            "Raise the limit of open files (ulimit -n), or split the fleet."),

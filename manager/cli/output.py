@@ -1,6 +1,7 @@
 """What a command prints: v1 JSON for programs, a table or tree for people (contract 0.1)."""
 
 import argparse
+import os
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
 Table = Callable[[JSON], "RenderableType"]
 
 FORMS = ("json", "pretty", "table")
+# Kinds of terminals on which nothing can be drawn over.
+_PLAIN_TERMINALS = ("dumb", "unknown")
 
 
 def add_output_flags(parser: argparse.ArgumentParser, *, pretty: bool = True) -> None:
@@ -54,6 +57,11 @@ def chosen_form(*, pretty: bool = False, output: str | None = None) -> str:
     if pretty:
         return "pretty"
     return "table" if sys.stdout.isatty() else "json"
+
+
+def can_draw() -> bool:
+    """Whether standard output is a terminal on which a picture can be drawn again and again."""
+    return sys.stdout.isatty() and os.environ.get("TERM", "").lower() not in _PLAIN_TERMINALS
 
 
 def show(document: JSON, table: Table | None = None) -> None:

@@ -8,8 +8,9 @@ import sys
 
 from manager.cli.catalog import alert_catalog_path
 from manager.cli.judgement import alerts_enabled, configure_alerts, configure_judgement, read_judgement
+from manager.cli.output import can_draw
 from sprite_agent.runtime.layout import resolve_repo
-from spritemesh.commandline import choice
+from spritemesh.commandline import choice, refused
 from spritemesh.names import LISTEN_TOKEN_VARIABLE
 
 
@@ -73,11 +74,12 @@ def run(args: argparse.Namespace) -> int:
                 field=field,
                 variable=LISTEN_TOKEN_VARIABLE,
             )
-    is_drawn = args.output == "table" or (args.output is None and sys.stdout.isatty())
+    is_drawn = args.output != "json" and can_draw()
+    if args.output == "table" and not is_drawn:
+        raise refused("--output", "table needs a terminal that can be drawn on")
     if is_drawn:
-        # The picture is theirs; what would be logged stands in telemetry/session.jsonl.
-        logging.getLogger("ops_manager").addHandler(logging.NullHandler())
-        logging.getLogger("ops_manager").propagate = False
+        # A log would disturb the picture, which has a line for the last warning (manager.fleet.lastword).
+        logging.getLogger().addHandler(logging.NullHandler())
     else:
         logging.basicConfig(
             stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"

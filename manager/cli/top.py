@@ -2,11 +2,11 @@
 
 import argparse
 import asyncio
-import sys
 from contextlib import suppress
 
 from manager.cli.fleet import print_fleet
 from manager.cli.manager_source import add_manager_flags, manager_endpoint
+from manager.cli.output import can_draw
 from spritemesh.commandline import choice
 from spritemesh.errors import OpsError
 from spritemesh.program import long_lived
@@ -35,7 +35,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Draw until `q` or Ctrl-C; once where nobody would see more of it."""
-    if args.once or args.output == "json" or not sys.stdout.isatty():
+    if args.once or args.output == "json" or not can_draw():
         endpoint = manager_endpoint(args)
         from manager.fleet.client import read_fleet
 

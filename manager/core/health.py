@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 from manager.core.thresholds import Thresholds
 from spritemesh.jsontext import JSON
+from spritemesh.names import HEARTBEAT_WRITER
 from spritemesh.times import format_utc, parse_rfc3339
 from spritemesh.values import digits, drop, first, get, nz, text, whole
 
@@ -13,6 +14,9 @@ CRITICAL = "critical"
 
 # What a control intent may come to that is no success; a tuple, since files may hold values without a hash.
 _BAD_CONTROL = ("ambiguous", "failed_command")
+
+# States of a loop that has no process.
+_AT_REST = ("awaiting_approval", "complete", "failed", "idle", "stopped")
 
 # Why a pass failed -> what that means for health; codes not listed stand for themselves.
 _FAILURE_REASONS = {
@@ -84,7 +88,7 @@ def evaluate_health(
     reasons.add_measured(
         "runtime_heartbeat_stale",
         "heartbeatLagSeconds",
-        heartbeat_lag,
+        None if _beats_no_more(state, heartbeat) else heartbeat_lag,
         thresholds.degraded_heartbeat_lag,
         thresholds.critical_heartbeat_lag,
     )
@@ -179,6 +183,14 @@ def _heartbeat_lag(heartbeat: JSON, heartbeat_at: JSON, now: float) -> int | Non
             return frozen
     lag = lag_seconds(now, heartbeat_at)
     return whole(get(heartbeat, "heartbeatLagSeconds")) if lag is None else lag
+
+
+def _beats_no_more(state: JSON, heartbeat: JSON) -> bool:
+    """Whether the last heartbeat was the agent's, which it keeps only while a process lives, and the loop is
+    in a state that has none: it has ended, or waits for a decision. A runtime's own may be late all the
+    same."""
+    ours = get(heartbeat, "heartbeat", "writer") == HEARTBEAT_WRITER
+    return ours and get(state, "transition", "currentState") in _AT_REST
 
 
 class _Reasons:

@@ -31,6 +31,9 @@ COMMIT_EVENTS = 5000
 # Lines that are no events are kept until they are on record: so many force a step, four times as many stop
 # the reading.
 COMMIT_BAD_LINES = 256
+# Failures in a row count as one while they come so soon after one another, seconds: v1 counts passes, and
+# its thresholds mean minutes.
+STREAK_SECONDS = 15.0
 # A step that failed is tried again after this, seconds.
 RETRY_SECONDS = 1.0
 # That a log went back is part of the state for so long, unless something new comes, seconds; passes show it
@@ -80,6 +83,7 @@ class LiveLoop:
         self._failure: OpsError | None = None
         self._problem = ""  # reason code of why there is no snapshot
         self._transport_health = known.transport_health
+        self._counted_at = 0.0  # when a failure was last counted
         # The runtime keeps one itself, which says more than that its process lives.
         self._own_heartbeat = False
         self._offered: envelope_pb2.LoopRunSnapshot | None = None
@@ -121,7 +125,9 @@ class LiveLoop:
         was_up, first = self.liveness.connection == Connection.STATE_UP, not self.liveness.failures
         self.liveness.down(error.reason, retry_at, now)
         self._failure = error
-        self._judge_transport("service_request_failed", now)
+        if was_up or first or now >= self._counted_at + STREAK_SECONDS:
+            self._counted_at = now
+            self._judge_transport("service_request_failed", now)
         self.counts.disconnects += was_up
         if was_up or first:
             self._pass(Record("connection_lost", {"cause": error.reason, "message": error.message}), now)
@@ -227,6 +233,7 @@ class LiveLoop:
         self.liveness.shift(seconds)
         self._fresh_at += seconds
         self._stepped_at += seconds
+        self._counted_at += seconds
         self._judge_at = 0.0
         if self._dirty_since is not None:
             self._dirty_since += seconds

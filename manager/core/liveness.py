@@ -8,6 +8,7 @@ from typing import NamedTuple
 
 from manager.core.health import CRITICAL, DEGRADED, Condition
 from spritemesh.jsontext import JSON
+from spritemesh.names import HEARTBEAT_WRITER
 from spritemesh.times import format_utc
 from superloop.ops.v1 import manager_pb2, sprite_pb2
 
@@ -260,7 +261,7 @@ class Liveness:
         runtime = heartbeat.runtime
         return {
             "timestamp": format_utc(self.alive_at),
-            "writer": "sprite-agent",
+            "writer": HEARTBEAT_WRITER,
             "agent_version": heartbeat.agent.version,
             "boot_id": heartbeat.boot_id,
             "sequence": heartbeat.sequence,

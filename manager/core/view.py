@@ -1,9 +1,14 @@
 """A loop as it is now, for whoever watches the fleet: LoopView of manager.proto."""
 
+from manager.core.health import CRITICAL
 from manager.core.live import LiveLoop
+from spritemesh.bridge.parts import storable
 from spritemesh.jsontext import JSON
 from spritemesh.values import first, get, text
 from superloop.ops.v1 import manager_pb2 as pb
+
+# Of each text that a sprite sets. A message of WatchFleet holds a hundred views, and 4 MiB at most.
+_MAX_CHARS = 256
 
 
 def loop_view(loop: LiveLoop, *, target: str, sprite_id: str, now: float) -> pb.LoopView:
@@ -12,9 +17,9 @@ def loop_view(loop: LiveLoop, *, target: str, sprite_id: str, now: float) -> pb.
     projection, heartbeat = get(known.state, "projection"), liveness.heartbeat
     view = pb.LoopView(
         loop_id=loop.settings.loop_id,
-        sprite_id=sprite_id or liveness.sprite_id or target,
+        sprite_id=sprite_id or _short(liveness.sprite_id) or target,
         transport=loop.settings.transport,
-        state=loop.lifecycle,
+        state=_short(loop.lifecycle),
         run_id=_word(get(known.state, "run", "runId")),
         iteration=_word(get(known.state, "run", "iteration")),
         applied_line=intake.place.line,
@@ -24,7 +29,7 @@ def loop_view(loop: LiveLoop, *, target: str, sprite_id: str, now: float) -> pb.
         last_event_at=_word(get(projection, "lastEventAt")),
         sequence_status=_word(get(known.sequence, "status")),
         health_status=_word(get(known.health, "status")),
-        reason_codes=[_word(code) for code in get(known.health, "reasonCodes") or []],
+        reason_codes=_reasons(known.health),
         last_trace_id=_last_trace(loop),
         control_frozen=loop.frozen,
         awaits_approval=get(projection, "hasPendingApproval") is True,
@@ -59,12 +64,22 @@ def loop_view(loop: LiveLoop, *, target: str, sprite_id: str, now: float) -> pb.
 
 def _describe(view: pb.LoopView, heartbeat: JSON, heartbeat_at: float) -> None:
     agent = heartbeat.agent
-    view.agent.boot_id, view.agent.version = heartbeat.boot_id, agent.version
+    view.agent.boot_id, view.agent.version = _short(heartbeat.boot_id), _short(agent.version)
     view.agent.heartbeat_at.FromNanoseconds(int(heartbeat_at * 1e9))
     view.agent.event_loop_lag.CopyFrom(agent.event_loop_lag)
     view.agent.rss_bytes = agent.rss_bytes
     if heartbeat.HasField("runtime"):
-        view.runtime.pid, view.runtime.stage = heartbeat.runtime.pid, heartbeat.runtime.stage
+        view.runtime.pid, view.runtime.stage = heartbeat.runtime.pid, _short(heartbeat.runtime.stage)
+
+
+def _reasons(health: JSON) -> list[str]:
+    """The reason codes of a health document, critical ones first."""
+    codes, rows = get(health, "reasonCodes"), get(health, "reasons")
+    if not isinstance(codes, list):
+        return []
+    rows = rows if isinstance(rows, list) else []
+    critical = {_word(get(row, "code")) for row in rows if get(row, "severity") == CRITICAL}
+    return sorted((_word(code) for code in codes), key=lambda code: code not in critical)
 
 
 def _last_trace(loop: LiveLoop) -> str:
@@ -77,6 +92,11 @@ def _last_trace(loop: LiveLoop) -> str:
 
 
 def _word(value: JSON) -> str:
-    """A value as people read it; "" for none."""
+    """A value as people read it; "" for none. Half a character, which JSON can spell, is no text."""
     found = first(value, None)
-    return "" if found is None else text(found)
+    return "" if found is None else _short(storable(text(found)))
+
+
+def _short(found: str) -> str:
+    """A text that is not too long for a view."""
+    return found if len(found) <= _MAX_CHARS else f"{found[: _MAX_CHARS - 1]}…"

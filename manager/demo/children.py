@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, NamedTuple
 
+from manager.demo.ending import Ending
 from spritemesh.errors import OpsError
 
 _READY_SECONDS = 20.0
@@ -52,8 +53,12 @@ class Children:
     is gone, however that happened.
     """
 
-    def __init__(self, directory: str, heartbeat: str, environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, directory: str, heartbeat: str, environment: Mapping[str, str], ending: Ending
+    ) -> None:
+        """heartbeat: a file to remove at the end, "" for none. ending: waits while a program is started."""
         self._directory = directory
+        self._ending = ending
         self._environment = environment
         self._children: list[Child] = []
         reading, writing = os.pipe()
@@ -69,20 +74,22 @@ class Children:
     def start(self, name: str, module: str, *words: str, may_end: bool = False) -> Child:
         """A program in a group of its own, so that Ctrl-C reaches only us and the end has an order."""
         errors = os.path.join(self._directory, f"{len(self._children)}.txt")
-        with open(errors, "w", encoding="utf-8") as stderr:
-            process = subprocess.Popen(
-                [sys.executable, "-m", module, *words],
-                env=self._environment,
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=stderr,
-                text=True,
-                process_group=0,
-            )
-        child = Child(name, process, errors, may_end)
-        self._children.append(child)
-        self._told.write(f"{process.pid}\n")
-        self._told.flush()
+        # The keeper must hear of whatever runs.
+        with self._ending.held():
+            with open(errors, "w", encoding="utf-8") as stderr:
+                process = subprocess.Popen(
+                    [sys.executable, "-m", module, *words],
+                    env=self._environment,
+                    stdin=subprocess.DEVNULL,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                    text=True,
+                    process_group=0,
+                )
+            child = Child(name, process, errors, may_end)
+            self._children.append(child)
+            self._told.write(f"{process.pid}\n")
+            self._told.flush()
         return child
 
     def run(self, module: str, *words: str) -> Any:

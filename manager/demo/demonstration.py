@@ -77,7 +77,7 @@ class _Demonstration:
         names = [name for name in os.environ if not name.startswith("OPS_") and name != TRACEPARENT_VARIABLE]
         environment = {name: os.environ[name] for name in names} | {SERVICE_TOKEN_VARIABLE: token}
         heartbeat = loops[0].heartbeat if loops[0].repo else ""
-        self._children = Children(work, "" if os.path.exists(heartbeat) else heartbeat, environment)
+        self._children = Children(work, "" if os.path.exists(heartbeat) else heartbeat, environment, ending)
 
     def close(self) -> None:
         """End everything; no signal disturbs that."""

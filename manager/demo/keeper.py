@@ -17,7 +17,7 @@ from contextlib import suppress
 
 import psutil
 
-from sprite_agent.runtime.ownheartbeat import WRITER
+from spritemesh.names import HEARTBEAT_WRITER
 from spritemesh.values import get
 
 _STOP_SECONDS = 8.0
@@ -64,7 +64,7 @@ def _lives(process: psutil.Process) -> bool:
 def _remove_heartbeat(path: str) -> None:
     """Remove the heartbeat that our agent kept, and nobody else's."""
     with suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
-        if get(json.load(file), "writer") == WRITER:
+        if get(json.load(file), "writer") == HEARTBEAT_WRITER:
             os.unlink(path)
 
 

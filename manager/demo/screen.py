@@ -1,10 +1,11 @@
 """What the demonstration shows of the fleet: a live table on a terminal, else a line a loop."""
 
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
+from manager.cli.output import can_draw
+from manager.render import shown
 from manager.render_fleet import FleetTable, Row, row_of
 
 if TYPE_CHECKING:
@@ -17,7 +18,7 @@ class Screen:
     """Standard output. interval: how often to show the fleet, seconds."""
 
     def __init__(self) -> None:
-        self._is_terminal = sys.stdout.isatty()
+        self._is_terminal = can_draw()
         self.interval = 1.0 if self._is_terminal else 2.0
         self._live: Live | None = None
 
@@ -27,7 +28,7 @@ class Screen:
             self._live.update(FleetTable(fleet), refresh=True)
         else:
             for view in fleet.views:
-                print(_line(row_of(view, fleet.at), view.applied_line), flush=True)
+                print(_line(row_of(view, fleet.at), shown(view.state), view.applied_line), flush=True)
 
     @contextmanager
     def open(self) -> Iterator[None]:
@@ -38,7 +39,7 @@ class Screen:
         from rich.console import Console
         from rich.live import Live
 
-        console = Console(highlight=False, markup=False, emoji=False)
+        console = Console(force_terminal=True, highlight=False, markup=False, emoji=False)
         with Live(console=console, auto_refresh=False, redirect_stdout=False, redirect_stderr=False) as live:
             self._live = live
             try:
@@ -47,11 +48,11 @@ class Screen:
                 self._live = None
 
 
-def _line(row: Row, applied: int) -> str:
-    """A loop in one line, for a pipe. applied: lines of its log."""
-    reason = f" ({row.reason})" if row.reason.isidentifier() else ""
+def _line(row: Row, state: str, applied: int) -> str:
+    """A loop in one line, for a pipe. state: in full. applied: lines of its log."""
+    reason = f" ({row.reason})" if row.reason.strip("-") else ""
     return (
-        f"{row.loop:<14} {row.connection}/{row.agent}/{row.runtime}  {row.state}, iteration {row.iteration},"
+        f"{row.loop:<14} {row.connection}/{row.agent}/{row.runtime}  {state}, iteration {row.iteration},"
         f" line {applied}, lag {row.lag}, heartbeat {row.heartbeat}, order {row.sequence},"
         f" {row.health}{reason}"
     )

@@ -12,6 +12,7 @@ from manager.transport.base import Endpoint
 from manager.transport.channel import Options, call_metadata, grpc, options
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import error_from_status
+from spritemesh.names import LISTEN_TOKEN_VARIABLE
 from superloop.ops.v1 import manager_pb2 as pb
 from superloop.ops.v1 import manager_pb2_grpc
 
@@ -71,4 +72,10 @@ def _error(error: grpc.aio.AioRpcError, target: str) -> OpsError:
     found = error_from_status(error.code(), error.details() or "", error.trailing_metadata(), peer=target)
     if found.reason == "agent_unreachable":
         return OpsError("fleet_not_running", f"no manager answers at {found.message}")
+    if found.reason == "token_missing":
+        return OpsError(
+            found.reason,
+            f"the manager at {target} wants its token: give --token-file, or set {LISTEN_TOKEN_VARIABLE}",
+            field="--token-file",
+        )
     return found

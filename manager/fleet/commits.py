@@ -108,7 +108,23 @@ class SessionStore:
 
 def write_round(writes: Sequence[Write]) -> list[Written]:
     """Put steps of different loops on disk; what became of each. Blocks: call it in a thread."""
-    return [_write(write) for write in writes]
+    return [_write_safely(write) for write in writes]
+
+
+def _write_safely(write: Write) -> Written:
+    try:
+        return _write(write)
+    except Exception as defect:
+        # One loop's trouble must not keep the others of the round from the disk.
+        write.store.forget()
+        return Written(defect_error(defect))
+
+
+def defect_error(defect: Exception) -> OpsError:
+    """What becomes of an exception that nobody thought of; its cause is that."""
+    error = OpsError("internal_error", f"the session met a defect: {type(defect).__name__}")
+    error.__cause__ = defect
+    return error
 
 
 def _write(write: Write) -> Written:

@@ -87,7 +87,7 @@ class LiveTable:
 
         from manager.render_fleet import FleetTable
 
-        console = Console(file=file, highlight=False, markup=False, emoji=False)
+        console = Console(file=file, force_terminal=True, highlight=False, markup=False, emoji=False)
         try:
             with Live(
                 console=console,

@@ -1,6 +1,7 @@
 """Assembles a running manager: registry, sessions, servers, signals, and an ordered end."""
 
 import asyncio
+import gc
 import logging
 import os
 import signal
@@ -57,6 +58,8 @@ async def manage(settings: ManagerSettings) -> None:
     Raises OpsError before anything is watched: `registry_missing`, `registry_invalid`,
     `missing_service_token_env`, `fleet_running`, `fleet_too_large`, `address_unavailable`.
     """
+    # Documents of thousands of loops are old objects: to look through them again and again finds nothing.
+    gc.set_threshold(50_000, 20, 50)
     path = settings.registry or registry_path(settings.repo)
     watch = RegistryWatch(path)
     registry = _checked(path)
@@ -74,8 +77,8 @@ async def manage(settings: ManagerSettings) -> None:
         )
         listen, metrics = await _serve(settings, board, stack)
         _handle_signals(stop, reload)
-        await supervisor.start(registry)
         stack.push_async_callback(supervisor.stop)
+        await supervisor.start(registry)
         presence.announce(
             settings.repo, fleet_id=registry.fleet_id, started_at=time.time(), listen=listen, metrics=metrics
         )
@@ -83,9 +86,13 @@ async def manage(settings: ManagerSettings) -> None:
         follower = asyncio.create_task(_follow(path, watch, reload, supervisor), name="registry")
         stack.push_async_callback(_end, follower)
         if settings.table:
+            from manager.fleet.lastword import LastWord
             from manager.fleet.live_table import LiveTable
 
-            async with LiveTable(board) as table:
+            note = LastWord()
+            logging.getLogger().addHandler(note)
+            stack.callback(logging.getLogger().removeHandler, note)
+            async with LiveTable(board, note=note) as table:
                 ended = [asyncio.ensure_future(event.wait()) for event in (table.quit, stop)]
                 await asyncio.wait(ended, return_when=asyncio.FIRST_COMPLETED)
                 for task in ended:
@@ -188,8 +195,13 @@ async def _follow(path: str, watch: RegistryWatch, reload: asyncio.Event, superv
         except OpsError as error:
             _log.error("%s: %s; the registry before stays in force", error.reason, error.message)
             continue
-        await supervisor.apply(registry)
-        _log.info("registry applied: %d loops", len(registry.loops))
+        try:
+            await supervisor.apply(registry)
+        except Exception as defect:
+            # The next change of the file must find somebody who looks.
+            _log.error("internal_error while the registry was applied", exc_info=defect)
+        else:
+            _log.info("registry applied: %d loops", len(registry.loops))
 
 
 def _announce(registry: Registry, listen: str | None, metrics: str | None) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import heapq
+import logging
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -10,9 +11,11 @@ from itertools import count
 from manager.core.facts import Known
 from manager.core.session_record import session_document, session_judgement
 from manager.core.step import Step
-from manager.fleet.commits import Write, Written, sync_file_system, write_round
+from manager.fleet.commits import Write, Written, defect_error, sync_file_system, write_round
 from manager.fleet.session import Session
+from spritemesh.errors import OpsError
 
+_log = logging.getLogger("ops_manager")
 # Steps that are due so soon go along, seconds.
 _SLACK_SECONDS = 0.01
 # From one round to the next, seconds: in a large fleet some step is due at any moment, and a round for each
@@ -107,18 +110,18 @@ class Schedule:
         if whole:
             histories = await loop.run_in_executor(self._writer, _histories, whole)
             for session, history in zip(whole, histories, strict=True):
-                session.loop.remember(history)
+                if history is not None:
+                    session.loop.remember(history)
         writes: list[tuple[Session, Write]] = []
         turn = time.monotonic()
         for session in sessions:
-            if session.loop.due_at() is None:
+            if session.loop.due_at() is None or not session.is_owner:
                 continue  # its session ended meanwhile
-            now = self._clock()
-            step = session.loop.step(now)
-            told, document = session_judgement(session.loop), None
-            if step.fresh or told != session.told:
-                session.told, document = told, session_document(session.loop, now)
-            writes.append((session, Write(session.store, step, session.loop.settings, document)))
+            try:
+                writes.append((session, self._step(session)))
+            except Exception as defect:
+                # One loop's trouble must not end the commits of the others.
+                self._fail(session, defect_error(defect))
             if time.monotonic() - turn > _TURN_SECONDS:
                 await asyncio.sleep(0)
                 turn = time.monotonic()
@@ -129,16 +132,44 @@ class Schedule:
         for (session, write), written in zip(writes, done, strict=True):
             self._settle(session, write.step, written)
 
+    def _step(self, session: Session) -> Write:
+        now = self._clock()
+        step = session.loop.step(now)
+        told, document = session_judgement(session.loop), None
+        if step.fresh or told != session.told:
+            session.told, document = told, session_document(session.loop, now)
+        return Write(session.store, step, session.loop.settings, document)
+
     def _settle(self, session: Session, step: Step, written: Written) -> None:
-        if written.error is None:
-            session.loop.written(step, telemetry_writable=written.telemetry_writable)
-            self._told(session, step)
-        else:
-            session.loop.failed(written.error, self._clock())
-            session.told = ()
+        if written.error is not None:
+            self._fail(session, written.error)
+            return
+        session.loop.written(step, telemetry_writable=written.telemetry_writable)
+        self._told(session, step)
+        session.room.set()
+        self.look(session)
+
+    def _fail(self, session: Session, error: OpsError) -> None:
+        if error.reason == "internal_error" and session.loop.unwritable != error.reason:
+            _tell(session, error.__cause__)  # once: it is tried again each second
+        session.loop.failed(error, self._clock())
+        session.told = ()
         session.room.set()
         self.look(session)
 
 
-def _histories(sessions: list[Session]) -> list[Known]:
-    return [session.store.store.read_known(session.plan.settings.window) for session in sessions]
+def _histories(sessions: list[Session]) -> list[Known | None]:
+    return [_history(session) for session in sessions]
+
+
+def _history(session: Session) -> Known | None:
+    """None: the files hold what nobody thought of; the step goes without."""
+    try:
+        return session.store.store.read_known(session.plan.settings.window)
+    except Exception as defect:
+        _tell(session, defect)
+        return None
+
+
+def _tell(session: Session, defect: BaseException | None) -> None:
+    _log.error("internal_error in the commits of %s", session.loop_id, exc_info=defect)

@@ -6,8 +6,10 @@ step, which whoever runs it writes.
 
 import asyncio
 import logging
+import os
 import random
 import re
+import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, aclosing
 from typing import NamedTuple, Protocol, Self
@@ -16,7 +18,7 @@ from manager.core.facts import Known, Settings
 from manager.core.live import LiveLoop
 from manager.core.liveness import Connection
 from manager.core.registry import Entry
-from manager.fleet.commits import SessionStore
+from manager.fleet.commits import SessionStore, defect_error
 from manager.fleet.sources import Source
 from manager.store import LoopStore
 from manager.transport.base import Endpoint
@@ -31,11 +33,15 @@ _log = logging.getLogger("ops_manager")
 _LONGEST_BACKOFF_SECONDS = 30.0
 # Wrong tokens do not mend themselves, and knocking on is rude.
 _CREDENTIALS_BACKOFF_SECONDS = 60.0
+# An agent may ask for more patience, but not for more than this.
+_LONGEST_WAIT_SECONDS = 300.0
 # A connection that lasted so long was none of a series of failures.
 _STEADY_SECONDS = 30.0
 _LOCK_SECONDS = 1.0
 # A stream whose agent has been silent for so long may be stuck on the way: a new one tells.
 _STUCK_SECONDS = 60.0
+# What answers pings, such as a proxy whose agent hangs, need not ever answer a call.
+_OPENING_SECONDS = 60.0
 # Streams that do not follow where they were asked to are opened anew so often before it counts as a failure.
 _GAPS = 3
 _TRACE_ID_LENGTH = 128
@@ -88,6 +94,7 @@ class Session:
         self.patient = False
         self.room = asyncio.Event()  # set when a step was written
         self.is_owner = False
+        self.is_displaced = False  # its directory is gone, and what it owned with it
         self.told: tuple[JSON, ...] = ()  # what session.json judges
         self._host = host
         self._clock = clock  # epoch seconds
@@ -95,8 +102,9 @@ class Session:
         self._source: Source | None = None
         self._broken: OpsError | None = None
         self._tries = 0
-        self._up_at: float | None = None
+        self._up_at: float | None = None  # monotonic
         self._breaking: asyncio.Task[None] | None = None
+        self._owned: tuple[int, int] | None = None
 
     @property
     def loop_id(self) -> str:
@@ -115,6 +123,14 @@ class Session:
                 await self._last_step()
                 self.is_owner = False
 
+    def has_lost_its_place(self) -> bool:
+        """Whether the directory was removed or moved away: the lock on it holds nobody off any more."""
+        return self.is_owner and self._owned != _identity(self.store.store.paths.ops)
+
+    def displace(self) -> None:
+        """Write no more: whoever takes the lock of the directory that is there now does."""
+        self.is_displaced, self.is_owner = True, False
+
     def tick(self, now: float) -> None:
         """Time has passed: once a second."""
         loop, liveness = self.loop, self.loop.liveness
@@ -122,7 +138,10 @@ class Session:
         source = self._source
         if source is None or liveness.connection != Connection.STATE_UP:
             return
-        if liveness.silent and now - (liveness.heartbeat_at or now) > _STUCK_SECONDS:
+        # A connection that has just come up after a longer absence has not been silent yet.
+        heard_at = max(liveness.heartbeat_at or 0.0, liveness.connection_since)
+        silent = liveness.silent or (source.has_heartbeats and liveness.heartbeat_at is None)
+        if silent and now - heard_at > _STUCK_SECONDS:
             self._break(OpsError("deadline_exceeded", "the agent has been silent for a minute"))
         elif liveness.wants_probe(now):
             liveness.probed(now)
@@ -142,15 +161,20 @@ class Session:
                 await asyncio.sleep(_LOCK_SECONDS)
             else:
                 break
+        self._owned = _identity(ops)
         known = await asyncio.to_thread(self.store.store.read_all, self.plan.settings.window)
         self.loop = LiveLoop(self.plan.settings, known, self._clock())
         self._host.changed(self)
 
     async def _last_step(self) -> None:
-        """Wait until everything is written; a loop that cannot be written is left as it stands on disk."""
-        while self.loop.due_at() is not None or self.loop.is_pending:
-            if self.loop.unwritable:
-                return
+        """Wait until everything is written; a loop that cannot be written is left as it stands on disk.
+
+        Never returns while a step is being written: the lock is given up next.
+        """
+        loop, failures = self.loop, self.loop.counts.commit_failures
+        while loop.is_pending or (
+            not self.is_displaced and loop.due_at() is not None and loop.counts.commit_failures == failures
+        ):
             self.room.clear()
             self._host.changed(self)
             await self.room.wait()
@@ -161,7 +185,7 @@ class Session:
         while True:
             error = await self._connect()
             now = self._clock()
-            lasted = None if self._up_at is None else now - self._up_at
+            lasted = None if self._up_at is None else time.monotonic() - self._up_at
             self._tries = 1 if lasted is not None and lasted >= _STEADY_SECONDS else self._tries + 1
             delay = _delay(error, self._tries, self.plan.entry.retry_backoff_seconds)
             self.loop.down(error, now + delay, now)
@@ -174,8 +198,8 @@ class Session:
         self._forget()
         loop.open(f"{new_trace_id()}-{_trace_word(self.loop_id)}"[:_TRACE_ID_LENGTH], self._clock())
         self._host.changed(self)
-        async with AsyncExitStack() as stack:
-            try:
+        try:
+            async with AsyncExitStack() as stack:
                 # The place in the queue is given up with the first message.
                 queue = await stack.enter_async_context(_Queue(self._gate))
                 source = self._source = self._host.open(self)
@@ -183,13 +207,15 @@ class Session:
                 if source.has_heartbeats:
                     beats = asyncio.create_task(self._beat(source), name=f"heartbeats of {self.loop_id}")
                 stack.push_async_callback(self._leave, source, beats)
+                if source.has_heartbeats and self.plan.endpoint is not None:
+                    late = asyncio.get_running_loop().call_later(_OPENING_SECONDS, self._give_up, source)
+                    stack.callback(late.cancel)
                 error = await self._read_on(source, queue)
-            except OpsError as found:
-                error = self._broken or found
-            except Exception as defect:
-                # One loop's trouble must not end its watch, nor that of others.
-                _log.error("internal_error in the session of %s", self.loop_id, exc_info=defect)
-                error = OpsError("internal_error", f"the session met a defect: {type(defect).__name__}")
+        except OpsError as found:
+            error = self._broken or found
+        except Exception as defect:
+            # One loop's trouble must not end its watch, nor that of others.
+            error = self._defect(defect)
         moved, behind = loop.intake.place.line > line, loop.head_line > loop.intake.place.line
         # A way so slow that nothing arrived before it was given up wants small pieces and patience.
         slow = self.patient or (self._up_at is not None and behind and not moved)
@@ -227,7 +253,7 @@ class Session:
                 if message.HasField("opened"):
                     queue.leave()
                     if self._up_at is None:
-                        self._up_at = now
+                        self._up_at = time.monotonic()
                         loop.up(message.opened, now)
                     if loop.known.state is None:
                         loop.offer(await source.snapshot(trace_id), self._clock())
@@ -254,6 +280,8 @@ class Session:
             self._host.ended(self)
         except OpsError as error:
             self._break(error)
+        except Exception as defect:
+            self._break(self._defect(defect))
 
     async def _probe(self, source: Source) -> None:
         """Ask for the agent's time, since its heartbeats look old."""
@@ -266,6 +294,15 @@ class Session:
         for record in self.loop.liveness.round_trip(sent, theirs, received):
             self.loop.note(record, received)
         self._host.changed(self)
+
+    def _give_up(self, source: Source) -> None:
+        if self._source is source and self._up_at is None:
+            seconds = f"{_OPENING_SECONDS:g} s"
+            self._break(OpsError("deadline_exceeded", f"the agent did not open the stream within {seconds}"))
+
+    def _defect(self, defect: Exception) -> OpsError:
+        _log.error("internal_error in the session of %s", self.loop_id, exc_info=defect)
+        return defect_error(defect)
 
     def _break(self, error: OpsError) -> None:
         """End the connection because of `error`: its streams end by that, and are not cancelled in mid-read,
@@ -282,8 +319,6 @@ class Session:
             if not done:
                 beats.cancel()
                 await asyncio.wait((beats,))
-            if not beats.cancelled() and (defect := beats.exception()) is not None:
-                _log.error("internal_error in %s", beats.get_name(), exc_info=defect)
 
 
 class _Queue:
@@ -308,6 +343,14 @@ class _Queue:
             self._gate.release()
 
 
+def _identity(directory: str) -> tuple[int, int] | None:
+    try:
+        stat = os.stat(directory)
+    except OSError:
+        return None
+    return stat.st_dev, stat.st_ino
+
+
 def _goodbye(goodbye: sprite_pb2.Goodbye) -> OpsError:
     reason = goodbye.reason if goodbye.reason in REASONS else "stream_broken"
     seconds = goodbye.retry_after.ToMilliseconds() / 1000 if goodbye.HasField("retry_after") else None
@@ -319,7 +362,8 @@ def _delay(error: OpsError, tries: int, base: float) -> float:
     if error.row.fault is Fault.CREDENTIALS:
         return random.uniform(0.5, 1.0) * _CREDENTIALS_BACKOFF_SECONDS  # noqa: S311 - spreads reconnects, guards nothing
     ceiling = min(_LONGEST_BACKOFF_SECONDS, max(base, 0.1) * 2.0 ** min(tries - 1, 10))
-    return max(random.uniform(0.05, max(0.1, ceiling)), error.retry_after or 0)  # noqa: S311 - same
+    wanted = min(error.retry_after or 0, _LONGEST_WAIT_SECONDS)
+    return max(random.uniform(0.05, max(0.1, ceiling)), wanted)  # noqa: S311 - same
 
 
 def _trace_word(loop_id: str) -> str:

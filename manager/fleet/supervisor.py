@@ -6,6 +6,7 @@ import os
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from functools import partial
 
 from manager.core.clones import Clones, Start
 from manager.core.facts import Settings
@@ -63,7 +64,9 @@ class Supervisor:
         self._by_sprite: dict[str, set[Session]] = defaultdict(set)
         self._known_by: dict[Session, tuple[str, tuple[str, ...]]] = {}
         self._intents: dict[str, tuple[int, int]] = {}
+        self._ending: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
+        self._stopping = False
 
     # --- the fleet ----------------------------------------------------------------------------------
 
@@ -83,9 +86,10 @@ class Supervisor:
         """Make the fleet what a checked registry says; sessions of entries that did not change go on."""
         wanted = {entry.loop_id: entry for entry in registry.loops}
         gone = [loop_id for loop_id, entry in self._entries.items() if wanted.get(loop_id) != entry]
-        await self._end(gone)
         for loop_id in gone:
             del self._entries[loop_id]
+        await self._end(gone)
+        for loop_id in gone:
             if loop_id not in wanted:
                 self._board.remove(loop_id)
         self._board.fleet_id = registry.fleet_id
@@ -99,6 +103,7 @@ class Supervisor:
 
     async def stop(self) -> None:
         """End all sessions; what they know is on disk then, as far as it can be."""
+        self._stopping = True
         await self._end(list(self._sessions))
         for task in self._tasks:
             task.cancel()
@@ -119,11 +124,29 @@ class Supervisor:
 
     async def _end(self, loop_ids: list[str]) -> None:
         ending = [self._sessions.pop(loop_id) for loop_id in loop_ids if loop_id in self._sessions]
-        for _, task in ending:
+        for session, task in ending:
             task.cancel()
-        await asyncio.gather(*(task for _, task in ending), return_exceptions=True)
-        for session, _ in ending:
-            self._forget(session)
+            self._ending.add(task)
+            task.add_done_callback(partial(self._ended, session))
+        # Whoever waits here may be cancelled, as a reload is by a stop: their last steps go on all the same.
+        if self._ending:
+            await asyncio.wait(set(self._ending))
+
+    def _renew(self, session: Session) -> None:
+        """Begin a session anew whose directory is another one by now."""
+        _log.warning("the directory %s was removed: its session begins anew", session.store.store.paths.ops)
+        _, task = self._sessions.pop(session.loop_id)
+        session.displace()
+        task.cancel()
+        self._ending.add(task)
+        task.add_done_callback(partial(self._ended, session))
+
+    def _ended(self, session: Session, task: "asyncio.Task[None]") -> None:
+        self._ending.discard(task)
+        self._forget(session)
+        entry = session.plan.entry
+        if session.is_displaced and self._entries.get(entry.loop_id) is entry and not self._stopping:
+            self._begin(entry)
 
     # --- what sessions tell -------------------------------------------------------------------------
 
@@ -211,16 +234,25 @@ class Supervisor:
             for session, _ in list(self._sessions.values()):
                 if stepped:
                     session.loop.shift(stepped)
-                if now >= session.loop.wake_at:
-                    session.tick(now)
-                    self._schedule.look(session)
-                if session.loop.frozen:
-                    for key in self._keys(session):
-                        self._judge_clones(key, now)
-                if look:
-                    self._look_for_intents(session, now)
-                    if self._alerts is not None:
-                        self._alerts.tick(session)
+                try:
+                    self._tick_session(session, now, look=look)
+                except Exception as defect:
+                    # One loop's trouble must not stop the time of the others.
+                    _log.error("internal_error in the ticks of %s", session.loop_id, exc_info=defect)
+
+    def _tick_session(self, session: Session, now: float, *, look: bool) -> None:
+        if now >= session.loop.wake_at:
+            session.tick(now)
+            self._schedule.look(session)
+        if session.loop.frozen:
+            for key in self._keys(session):
+                self._judge_clones(key, now)
+        if look and session.has_lost_its_place():
+            self._renew(session)
+        elif look:
+            self._look_for_intents(session, now)
+            if self._alerts is not None:
+                self._alerts.tick(session)
 
     def _look_for_intents(self, session: Session, now: float) -> None:
         """Others step in: what came of it is part of health."""

@@ -4,8 +4,9 @@ A new file and a rename cost a file system hundreds of microseconds, most of it 
 those of the old file back; a fleet does that hundreds of times a second. So each document keeps a second file
 beside it, `.<name>.spare`: that one is overwritten, and then the two change names, which readers see as one
 replacement. A reader that still has the spare open, as the document that it was a moment ago, must not see it
-change: a lease on the file tells (fcntl F_SETLEASE), and then a new one is made. Where the system has no such
-calls, files are renamed as usual.
+change: a lease on the file tells (fcntl F_SETLEASE), and then a new one is made; so it is of a spare that has
+another name as well, as in a backup of links, or is somebody else's. Where the system has no such calls,
+files are renamed as usual.
 
 After a power cut a document may hold what was written before, or nothing that can be read; whoever uses this
 must be able to derive it anew.
@@ -71,16 +72,28 @@ def _open(spare: str) -> int:
     except FileNotFoundError:
         os.makedirs(os.path.dirname(spare) or ".", exist_ok=True)
         handle = os.open(spare, flags, 0o644)
+    except OSError as error:
+        # It was a document once, which others may have written, or a link.
+        if error.errno not in {errno.EACCES, errno.EPERM, errno.ELOOP}:
+            raise
+        return _made(spare, flags)
     try:
         # Granted only while nobody else has it open. It is given back at once: nobody can open it any more
         # under the document's name.
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_WRLCK)
         fcntl.fcntl(handle, fcntl.F_SETLEASE, fcntl.F_UNLCK)
+        is_free = os.fstat(handle).st_nlink == 1
     except OSError:
-        os.close(handle)
-        os.unlink(spare)
-        return os.open(spare, flags | os.O_EXCL, 0o644)
-    return handle
+        is_free = False
+    if is_free:
+        return handle
+    os.close(handle)
+    return _made(spare, flags)
+
+
+def _made(spare: str, flags: int) -> int:
+    os.unlink(spare)
+    return os.open(spare, flags | os.O_EXCL, 0o644)
 
 
 def _write(handle: int, data: bytes) -> None:
@@ -101,8 +114,8 @@ def _exchange(spare: str, path: str) -> None:
         if done == 0:
             return
         code = ctypes.get_errno()
-        # No document yet, or a system that cannot do it.
-        if code not in {errno.ENOENT, errno.EINVAL, errno.ENOSYS}:
+        # No document yet, or a system that cannot do it, of which each says so in its own way.
+        if code not in {errno.ENOENT, errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, errno.EPERM}:
             raise OSError(code, os.strerror(code))
     os.replace(spare, path)
 

@@ -36,6 +36,9 @@ PATIENT_BATCH_BYTES = 4096
 _PING = {"ping_ms": 12_000, "ping_timeout_ms": 5_000, "connect_ms": 10_000}
 _OPTIONS = options(**_PING, window_bytes=262_144)
 _PATIENT_OPTIONS = options(**_PING, window_bytes=1024)
+# Seconds of what protobuf calls a time and a span: anything else can neither be reckoned with nor shown.
+_EARLIEST, _LATEST, _LONGEST = -62_135_596_800, 253_402_300_799, 315_576_000_000
+_NANOS = 1_000_000_000
 
 
 class Link:
@@ -82,7 +85,8 @@ class Link:
     ) -> AsyncGenerator[sprite_pb2.Heartbeat, None]:
         """The heartbeats of the agent, with the head of the loop's log; interval: wanted seconds between two.
 
-        Ends after one that says that the agent drains; leaving early is as in `events`.
+        Ends after one that says that the agent drains; leaving early is as in `events`. One with a time that
+        cannot be is OpsError `service_response_invalid`.
         """
         request = sprite_pb2.WatchHeartbeatsRequest(loop_id=loop_id, interval=_duration(interval))
         messages = self._messages(
@@ -90,6 +94,8 @@ class Link:
         )
         async with aclosing(messages):
             async for message in messages:
+                if not _is_possible(message.heartbeat):
+                    raise self._invalid("sent a heartbeat with a time that cannot be")
                 yield message.heartbeat
 
     async def snapshot(self, loop_id: str, *, trace_id: str | None) -> pb.LoopRunSnapshot:
@@ -185,6 +191,22 @@ def _is_cancelled() -> bool:
     """Whether this task was cancelled; otherwise it is the call that was, by closing its channel."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _is_possible(heartbeat: sprite_pb2.Heartbeat) -> bool:
+    """Whether all its times are times. Nothing behind this looks at that again."""
+    agent, runtime = heartbeat.agent, heartbeat.runtime
+    times = (heartbeat.sent_at, agent.started_at, agent.resumed_at, runtime.started_at)
+    spans = (
+        heartbeat.granted_interval,
+        agent.cpu_time,
+        agent.event_loop_lag,
+        agent.suspended_for,
+        runtime.cpu_time,
+    )
+    return all(_EARLIEST <= at.seconds <= _LATEST and 0 <= at.nanos < _NANOS for at in times) and all(
+        0 <= span.seconds <= _LONGEST and 0 <= span.nanos < _NANOS for span in spans
+    )
 
 
 def _duration(seconds: float) -> Duration:

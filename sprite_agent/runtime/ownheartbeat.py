@@ -10,11 +10,10 @@ import stat
 from sprite_agent.runtime.statefiles import StateFiles
 from spritemesh import jsontext
 from spritemesh.jsontext import JSON
+from spritemesh.names import HEARTBEAT_WRITER
 from spritemesh.values import get
 from superloop.ops.v1 import envelope_pb2 as pb
 
-# Marks a heartbeat file as the agent's own.
-WRITER = "sprite-agent"
 # Ours takes a few hundred bytes.
 _MAX_BYTES = 65536
 
@@ -58,7 +57,7 @@ def bears_mark(text: str | bytes) -> bool:
         document: JSON = jsontext.parse(text)
     except jsontext.JSONError:
         return False
-    return bool(get(document, "writer") == WRITER)
+    return bool(get(document, "writer") == HEARTBEAT_WRITER)
 
 
 def without_own(snapshot: pb.LoopRunSnapshot) -> pb.LoopRunSnapshot:

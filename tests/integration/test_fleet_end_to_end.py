@@ -30,7 +30,7 @@ from tests.harness.manager import run
 from tests.harness.proxy import DIRECTIONS, Proxy
 from tests.harness.waiting import wait_for
 
-SECONDS = float(os.environ.get("SPRITEMESH_E2E_SECONDS", "12"))
+SECONDS = float(os.environ.get("SPRITEMESH_E2E_SECONDS", "60"))
 _CALM_SECONDS = 60.0
 _DEMO_COMMAND = str(Path(sys.executable).with_name("superloop-demo"))
 

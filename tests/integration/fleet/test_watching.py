@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 
 from manager.fleet import presence
+from manager.fleet.registry import registry_path
 from spritemesh.names import LISTEN_TOKEN_VARIABLE
 from superloop.ops.v1 import manager_pb2 as pb
 from tests.harness.agents import ROOT, TOKEN, environment
@@ -42,8 +43,9 @@ def on_terminal() -> Iterator[Start]:
     """Starts commands, and ends them with the test."""
     started: list[OnTerminal] = []
 
-    def start(*words: str, **settings: Any) -> OnTerminal:
-        found = OnTerminal(command(*words), {LISTEN_TOKEN_VARIABLE: TOKEN}, **settings)
+    def start(*words: str, variables: dict[str, str] | None = None, **settings: Any) -> OnTerminal:
+        variables = {LISTEN_TOKEN_VARIABLE: TOKEN} | (variables or {})
+        found = OnTerminal(command(*words), variables, **settings)
         started.append(found)
         return found
 
@@ -195,6 +197,54 @@ def test_top_once_on_a_terminal_shows_as_many_rows_as_fit(
     wait_for(lambda: " more" in top.drawn)
     assert "… and 1,994 more" in top.drawn, top.drawn
     assert not top.is_drawing
+
+
+@pytest.mark.parametrize("kind", ["dumb", "unknown"])
+def test_top_shows_the_fleet_once_where_nothing_can_be_drawn_over(
+    fleet: ServedFleet, repo: Repo, on_terminal: Start, kind: str
+) -> None:
+    top = on_terminal("top", "--repo", str(repo.root), variables={"TERM": kind})
+    assert top.wait() == 0
+    wait_for(lambda: "beta" in top.drawn)
+    assert "\x1b" not in top.drawn
+
+
+def test_top_draws_where_terminals_are_said_to_take_no_colours(
+    fleet: ServedFleet, repo: Repo, on_terminal: Start
+) -> None:
+    top = on_terminal("top", "--repo", str(repo.root), variables={"TTY_COMPATIBLE": "0"})
+    top.wait_for("alpha")
+    assert top.is_drawing
+    top.type("q")
+    assert top.wait() == 0
+
+
+def test_run_on_a_terminal_draws_its_fleet_and_tells_of_a_registry_that_cannot_be_used(
+    repo: Repo, on_terminal: Start
+) -> None:
+    registry = Path(registry_path(str(repo.root)))
+    registry.parent.mkdir(parents=True)
+    loop = {"loopId": "resting", "transport": "local", "enabled": False}
+    registry.write_text(json.dumps({"schemaVersion": "v1", "loops": [loop]}))
+    manager = on_terminal("run", "--repo", str(repo.root))
+    manager.wait_for("resting")
+    assert manager.is_drawing
+    (registry.parent / "new.json").write_text("{half")
+    (registry.parent / "new.json").rename(registry)
+    manager.wait_for("registry_invalid")
+    assert manager.is_drawing
+    manager.type("q")
+    assert manager.wait() == 0
+    wait_for(lambda: not manager.is_drawing)
+    assert manager.modes_now == manager.modes
+    assert "Traceback" not in manager.drawn
+
+
+def test_live_table_needs_a_terminal(repo: Repo) -> None:
+    found = run("run", "--repo", str(repo.root), "--output", "table")
+    assert (found.code, found.out) == (1, "")
+    assert "--output" in found.err
+    assert found.err.endswith("[invalid_request]\n")
 
 
 @pytest.mark.skipif(not Path(BUF).exists(), reason="buf is not installed")

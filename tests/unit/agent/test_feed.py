@@ -14,8 +14,8 @@ from sprite_agent.runtime.events import MAX_LINE_BYTES, fill_event
 from sprite_agent.runtime.feed import EventFeed, FeedOptions, duration, grant_batch_bytes
 from sprite_agent.runtime.identity import Identity
 from sprite_agent.runtime.loop import LoopReader
-from sprite_agent.runtime.ownheartbeat import WRITER
 from spritemesh.errors import OpsError
+from spritemesh.names import HEARTBEAT_WRITER
 from superloop.ops.v1 import envelope_pb2 as pb
 from superloop.ops.v1 import sprite_pb2
 from tests.harness.agents import Message
@@ -378,7 +378,7 @@ def test_own_heartbeat_brings_no_bookmark_and_is_in_the_snapshot_all_the_same(
     drain(feed)
     assert feed.bookmark().bookmark.HasField("snapshot")
     for sequence in (1, 2):
-        own = {"writer": WRITER, "sequence": sequence}
+        own = {"writer": HEARTBEAT_WRITER, "sequence": sequence}
         loop.put("heartbeat.v1.json", own)
         assert not feed.is_bookmark_due()
         assert not feed.bookmark().bookmark.HasField("snapshot")
@@ -400,7 +400,7 @@ def test_heartbeat_of_the_runtime_brings_a_bookmark_each_time(
     reader: LoopReader, loop: LoopFiles, text: str
 ) -> None:
     loop.append(events(1, 2))
-    loop.put("heartbeat.v1.json", {"writer": WRITER})
+    loop.put("heartbeat.v1.json", {"writer": HEARTBEAT_WRITER})
     feed, _ = opened(reader)
     drain(feed)
     feed.bookmark()
@@ -411,7 +411,7 @@ def test_heartbeat_of_the_runtime_brings_a_bookmark_each_time(
         assert news is not None
         assert news.bookmark.snapshot.runtime.heartbeat.json == written
     # What was the runtime's and is the agent's now is news, too: the runtime's is gone.
-    loop.put("heartbeat.v1.json", {"writer": WRITER})
+    loop.put("heartbeat.v1.json", {"writer": HEARTBEAT_WRITER})
     assert feed.is_bookmark_due()
 
 
@@ -426,7 +426,7 @@ def test_bookmark_of_a_quiet_loop_needs_no_snapshot(reader: LoopReader, loop: Lo
         return feed.is_bookmark_bare()
 
     wait_for(is_bare_after_another, what="the files to settle")
-    loop.put("heartbeat.v1.json", {"writer": WRITER})
+    loop.put("heartbeat.v1.json", {"writer": HEARTBEAT_WRITER})
     wait_for(feed.is_bookmark_bare, what="the file to settle")
     (loop.directory / "approval.json").write_text("{broken")
     for _ in range(2):
@@ -443,7 +443,7 @@ def test_bookmark_of_a_quiet_loop_needs_no_snapshot(reader: LoopReader, loop: Lo
 def test_heartbeat_is_looked_into_once_a_change(
     reader: LoopReader, loop: LoopFiles, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    loop.put("heartbeat.v1.json", {"writer": WRITER})
+    loop.put("heartbeat.v1.json", {"writer": HEARTBEAT_WRITER})
     wait_for(lambda: time.time() - loop.heartbeat.stat().st_mtime > 0.1, what="the file to settle")
     looks: list[str] = []
     is_own = ownheartbeat.is_own

@@ -14,8 +14,8 @@ import pytest
 
 from sprite_agent.heartbeat import HeartbeatFile, HeartbeatSource, grant_interval
 from sprite_agent.lag import LagProbe
-from sprite_agent.runtime.ownheartbeat import WRITER
 from sprite_agent.runtime.repository import Repository
+from spritemesh.names import HEARTBEAT_WRITER
 from tests.harness.loops import LoopFiles, Repo
 from tests.harness.waiting import wait_for
 
@@ -38,7 +38,7 @@ def test_running_loop_gets_a_marked_heartbeat(repo: Repo, loop: LoopFiles, heart
     repo.running(os.getpid(), loop.loop_id)
     assert heartbeats.write_once()
     found = document(loop)
-    assert (found["writer"], found["loop_id"], found["stage"]) == (WRITER, "alpha", "loop_start")
+    assert (found["writer"], found["loop_id"], found["stage"]) == (HEARTBEAT_WRITER, "alpha", "loop_start")
     assert (found["boot_id"], found["sequence"], found["interval_seconds"]) == ("b" * 32, 1, 2.5)
     assert found["process"]["pid"] == os.getpid()
     assert found["timestamp"].endswith("Z")
@@ -50,7 +50,7 @@ def test_running_loop_gets_a_marked_heartbeat(repo: Repo, loop: LoopFiles, heart
 def test_own_file_of_an_earlier_start_is_taken_over(
     repo: Repo, loop: LoopFiles, heartbeats: HeartbeatFile
 ) -> None:
-    loop.put("heartbeat.v1.json", {"writer": WRITER, "boot_id": "other"})
+    loop.put("heartbeat.v1.json", {"writer": HEARTBEAT_WRITER, "boot_id": "other"})
     repo.running(os.getpid(), loop.loop_id)
     assert heartbeats.write_once()
     assert document(loop)["boot_id"] == "b" * 32
@@ -76,7 +76,7 @@ def test_what_is_no_plain_file_is_left_alone(
     repo: Repo, loop: LoopFiles, heartbeats: HeartbeatFile, kind: str
 ) -> None:
     if kind == "link":
-        (loop.directory / "real").write_text(json.dumps({"writer": WRITER}))
+        (loop.directory / "real").write_text(json.dumps({"writer": HEARTBEAT_WRITER}))
         loop.heartbeat.symlink_to("real")
     elif kind == "dangling link":
         loop.heartbeat.symlink_to("nowhere")

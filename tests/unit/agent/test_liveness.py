@@ -131,3 +131,22 @@ async def test_nobody_looks_once_the_last_subscriber_is_gone(
         if held:
             assert len(os.listdir("/proc/self/fd")) == held
     hub.close()
+
+
+async def test_look_that_fails_is_not_the_last(
+    repo: Repo, loop: LoopFiles, looks: Looks, directory: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(liveness_module, "SAFETY_POLL_SECONDS", 0.05)
+    failures = iter([RuntimeError("can't start new thread")])
+
+    async def look() -> ActiveRun | None:
+        for failure in failures:
+            raise failure
+        return await looks()
+
+    repo.running(os.getpid(), loop.loop_id)
+    hub = ChangeHub()
+    with RuntimeWatch(look, hub, directory).subscribe() as one:
+        assert await one.wait(5)
+        assert looks.latest == (os.getpid(), True)
+    hub.close()

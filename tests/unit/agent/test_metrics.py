@@ -59,6 +59,21 @@ def test_an_idle_agent_tells_all_that_docs_tell(parts: Parts) -> None:
     assert not found.families["sprite_agent_runtime_alive"].samples
 
 
+def test_the_first_control_request_of_each_kind_is_growth(parts: Parts) -> None:
+    found = parts.scrape().families["sprite_agent_control_requests_total"].samples
+    counts = {
+        (sample.labels["intent"], sample.labels["status"]): sample.value
+        for sample in found
+        if sample.name.endswith("_total")
+    }
+    assert counts["approve", "ambiguous"] == counts["cancel", "refused"] == 0
+    assert len(counts) == 3 * 6
+    parts.counts.control_answered("approve", "ambiguous")
+    assert (
+        parts.scrape().value("sprite_agent_control_requests_total", intent="approve", status="ambiguous") == 1
+    )
+
+
 def test_a_busy_agent_tells_all_that_docs_tell(parts: Parts, repo: Repo) -> None:
     repo.loop("alpha", events(1, 3))
     repo.running(os.getpid())

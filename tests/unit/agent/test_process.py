@@ -4,12 +4,13 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import psutil
 import pytest
 
 from sprite_agent.runtime.layout import loop_paths
-from sprite_agent.runtime.process import ActiveRun, own_facts, process_facts, read_active_run
+from sprite_agent.runtime.process import ActiveRun, RunReader, own_facts, process_facts
 from sprite_agent.runtime.statefiles import StateFiles
 from spritemesh.jsontext import JSON
 from tests.harness.loops import Repo
@@ -27,7 +28,7 @@ def child() -> Iterator["subprocess.Popen[bytes]"]:
 
 
 def active_run(repo: Repo) -> ActiveRun | None:
-    return read_active_run(StateFiles(str(repo.root)), ACTIVE_RUN)
+    return RunReader(StateFiles(str(repo.root)), ACTIVE_RUN).read()
 
 
 def test_own_process_is_described() -> None:
@@ -71,6 +72,30 @@ def test_later_process_with_the_same_id_is_not_the_run(repo: Repo, child: "subpr
     run = active_run(repo)
     assert run is not None
     assert run.process is None
+
+
+@pytest.mark.skipif(not Path("/proc/stat").exists(), reason="the start is computed otherwise elsewhere")
+def test_run_stays_alive_when_the_clock_is_set(
+    repo: Repo, child: "subprocess.Popen[bytes]", monkeypatch: pytest.MonkeyPatch
+) -> None:
+    reader = RunReader(StateFiles(str(repo.root)), ACTIVE_RUN)
+    repo.running(child.pid)
+    before = reader.read()
+    assert before is not None
+    assert before.process is not None
+    # What setting the clock by an hour changes there: the time of the boot, and so every start.
+    booted_at = psutil.boot_time()
+    monkeypatch.setattr("psutil._pslinux.boot_time", lambda: booted_at + 3600)
+    assert psutil.Process(child.pid).create_time() > before.process.started_at + 3000
+    after = reader.read()
+    assert after is not None
+    assert after.process is not None
+    assert after.process.started_at == before.process.started_at
+    child.kill()
+    child.wait()
+    ended = reader.read()
+    assert ended is not None
+    assert ended.process is None
 
 
 @pytest.mark.parametrize("pid", [None, 0, -1, 2**31, 2**70, "12", 1.5, True, []])

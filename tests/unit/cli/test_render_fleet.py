@@ -53,7 +53,7 @@ def test_row_tells_three_livenesses_and_where_the_loop_is() -> None:
     row = row_of(view, AT)
     assert (row.connection, row.agent, row.runtime) == ("down", "silent", "dead")
     assert (row.state, row.iteration, row.lag, row.heartbeat) == ("running", "3", "15", "3s")
-    assert (row.sequence, row.health, row.reason) == ("drift", "critical", "ordering_drift +2")
+    assert (row.sequence, row.health, row.reason) == ("drift", "critical", "agent_unreachable +2")
     summary, titles, shown = lines(view)
     assert "shop" in summary
     assert titles.split() == [
@@ -125,9 +125,9 @@ def test_narrow_terminal_loses_what_matters_least() -> None:
     shapes = {width: shape_of([row], width) for width in (200, 100, 80, 60, 30)}
     assert list(shapes[200].cells) == everything
     assert (shapes[200].cells["trace"], shapes[100].cells["trace"]) == (36, 8)
-    assert [shapes[width].marks for width in (200, 100, 80, 60, 30)] == [False, False, True, True, True]
-    assert list(shapes[80].cells) == everything[:-1]
-    assert list(shapes[60].cells) == [*everything[:5], "heartbeat", "health", "reason"]
+    assert [shapes[width].marks for width in (200, 100, 80, 60, 30)] == [False, True, True, True, True]
+    assert list(shapes[80].cells) == [*everything[:5], "lag", "heartbeat", "health", "reason"]
+    assert list(shapes[60].cells) == [*kept, "reason"]
     assert list(shapes[30].cells) == kept
 
 

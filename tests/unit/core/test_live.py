@@ -669,8 +669,33 @@ def test_view_and_document_tell_three_livenesses() -> None:
     assert document["log"] == {"appliedLine": 3, "headLine": 3}
 
 
+def test_texts_of_a_sprite_are_cut_in_its_view_so_that_a_hundred_views_fit_a_message() -> None:
+    watched = Watched(FakeLog(3, first="\U0001f600" * 250_000))
+    watched.read_all()
+    beat = heartbeat(watched.now)
+    for part, name in (
+        (beat.runtime, "stage"),
+        (beat.agent, "version"),
+        (beat, "boot_id"),
+        (beat, "sprite_id"),
+    ):
+        setattr(part, name, "x" * 1_000_000)
+    watched.loop.beat(beat, watched.now)
+    watched.take(watched.bookmark(status="s" * 1_000_000))
+    watched.settle()
+    view = loop_view(watched.loop, target="grpc://a:1", sprite_id="", now=watched.now)
+    assert view.agent.version.endswith("x…")
+    assert 100 * view.ByteSize() < 4 * 1024 * 1024
+
+
 def test_rows_of_a_session_have_reasons_that_are_in_the_table() -> None:
     watched = settled()
     rows = [record_row(record, SETTINGS, watched.now) for step in watched.steps for record in step.records]
     assert [row["reasonCode"] for row in rows] == ["session_opened"]
     assert all(row["reasonCode"] in REASONS for row in rows)
+
+
+def test_view_of_a_loop_whose_documents_were_tampered_with_is_made_all_the_same() -> None:
+    odd = EMPTY._replace(health={"reasonCodes": 5}, state={"run": {"runId": "\ud800-run"}})
+    view = loop_view(LiveLoop(SETTINGS, odd, NOW), target="t", sprite_id="", now=NOW)
+    assert (list(view.reason_codes), view.run_id) == ([], "\N{REPLACEMENT CHARACTER}-run")

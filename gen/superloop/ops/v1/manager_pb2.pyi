@@ -276,7 +276,7 @@ class LoopView(_message.Message):
 
     @_builtins.property
     def reason_codes(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
-        """Mirrors `reasonCodes` of health.json."""
+        """Mirrors `reasonCodes` of health.json, critical ones first."""
 
     @_builtins.property
     def updated_at(self) -> _timestamp_pb2.Timestamp:
