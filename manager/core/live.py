@@ -238,6 +238,11 @@ class LiveLoop:
         if self._dirty_since is not None:
             self._dirty_since += seconds
 
+    def excuse(self, seconds: float) -> None:
+        """The manager itself did not run for so long: that nothing was heard says nothing."""
+        if self.liveness.heartbeat_at is not None:
+            self.liveness.heartbeat_at += seconds
+
     def close(self, now: float) -> None:
         """The session ends; one more step tells so."""
         self.liveness.waiting("session_closed", now)
@@ -334,8 +339,9 @@ class LiveLoop:
             self._touch(now)
         return Step(outcome, records, moved, judged, whole, fresh, self.known.cursor.place.line, now)
 
-    def written(self, step: Step, *, telemetry_writable: bool) -> None:
-        """`step` is on disk."""
+    def written(self, step: Step, *, telemetry_writable: bool, now: float | None = None) -> None:
+        """`step` is on disk since `now`, by default at once."""
+        now = step.now if now is None else now
         self._pending = self._unwritten = None
         self.counts.commits += 1
         self.committed_line = step.line
@@ -343,10 +349,10 @@ class LiveLoop:
             # What was written still says so.
             self.unwritable = ""
             self._whole = True
-            self._touch(step.now)
+            self._touch(now)
         if telemetry_writable != self.telemetry_writable:
             self.telemetry_writable = telemetry_writable
-            self._touch(step.now)
+            self._touch(now)
 
     def failed(self, error: OpsError, now: float) -> None:
         """The step could not be written: it is taken into the next one."""

@@ -1,6 +1,7 @@
 """A board on a terminal, drawn again and again until somebody has seen enough."""
 
 import asyncio
+import logging
 import os
 import queue
 import sys
@@ -15,6 +16,7 @@ from manager.fleet.board import Board
 from manager.fleet.document import Fleet
 from manager.fleet.keyboard import Keyboard
 
+_log = logging.getLogger("ops_manager")
 # A terminal that takes nothing any more must not hold up the end.
 _LAST_FRAME_SECONDS = 2.0
 
@@ -56,6 +58,8 @@ class LiveTable:
         drawing.start()
         self._keyboard.open()
         self._ticking.append(asyncio.create_task(self._tick(drawing), name="table"))
+        # A table that stands still must not be taken for a fleet that does.
+        self._ticking[0].add_done_callback(lambda _: self.quit.set())
         return self
 
     async def __aexit__(
@@ -65,7 +69,9 @@ class LiveTable:
         trace: TracebackType | None,
     ) -> None:
         self._ending.set()
-        await asyncio.wait(self._ticking)
+        for failure in await asyncio.gather(*self._ticking, return_exceptions=True):
+            if failure is not None:
+                _log.error("internal_error in the table", exc_info=failure)
         self._keyboard.close()
 
     async def _tick(self, drawing: Thread) -> None:
@@ -79,6 +85,10 @@ class LiveTable:
                 await asyncio.wait_for(self._ending.wait(), self._interval)
         self._frames.put(None)
         await asyncio.to_thread(drawing.join, _LAST_FRAME_SECONDS)
+
+    def _end(self, loop: asyncio.AbstractEventLoop) -> None:
+        with suppress(RuntimeError):  # the loop has ended by now
+            loop.call_soon_threadsafe(self.quit.set)
 
     def _draw(self, file: Any, loop: asyncio.AbstractEventLoop) -> None:
         """The thread: draws frames until there is a None, or the terminal is gone."""
@@ -101,8 +111,10 @@ class LiveTable:
                     live.update(FleetTable(fleet, note=note, height=console.height), refresh=True)
                     self._is_idle = True
         except OSError:
-            with suppress(RuntimeError):  # the loop has ended by now
-                loop.call_soon_threadsafe(self.quit.set)
+            self._end(loop)
+        except Exception as defect:
+            _log.error("internal_error in the table", exc_info=defect)
+            self._end(loop)
         finally:
             with suppress(OSError):
                 file.close()

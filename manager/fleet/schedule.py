@@ -144,7 +144,7 @@ class Schedule:
         if written.error is not None:
             self._fail(session, written.error)
             return
-        session.loop.written(step, telemetry_writable=written.telemetry_writable)
+        session.loop.written(step, telemetry_writable=written.telemetry_writable, now=self._clock())
         self._told(session, step)
         session.room.set()
         self.look(session)

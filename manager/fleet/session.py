@@ -7,18 +7,17 @@ step, which whoever runs it writes.
 import asyncio
 import logging
 import os
-import random
-import re
 import time
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, aclosing
-from typing import NamedTuple, Protocol, Self
+from typing import NamedTuple, Protocol
 
 from manager.core.facts import Known, Settings
 from manager.core.live import LiveLoop
 from manager.core.liveness import Connection
 from manager.core.registry import Entry
 from manager.fleet.commits import SessionStore, defect_error
+from manager.fleet.retries import Queue, delay, goodbye_error, trace_word
 from manager.fleet.sources import Source
 from manager.store import LoopStore
 from manager.transport.base import Endpoint
@@ -26,15 +25,10 @@ from spritemesh import files
 from spritemesh.errors import OpsError
 from spritemesh.ids import new_trace_id
 from spritemesh.jsontext import JSON
-from spritemesh.reasons import REASONS, Fault
+from spritemesh.reasons import Fault
 from superloop.ops.v1 import sprite_pb2
 
 _log = logging.getLogger("ops_manager")
-_LONGEST_BACKOFF_SECONDS = 30.0
-# Wrong tokens do not mend themselves, and knocking on is rude.
-_CREDENTIALS_BACKOFF_SECONDS = 60.0
-# An agent may ask for more patience, but not for more than this.
-_LONGEST_WAIT_SECONDS = 300.0
 # A connection that lasted so long was none of a series of failures.
 _STEADY_SECONDS = 30.0
 _LOCK_SECONDS = 1.0
@@ -42,6 +36,8 @@ _LOCK_SECONDS = 1.0
 _STUCK_SECONDS = 60.0
 # What answers pings, such as a proxy whose agent hangs, need not ever answer a call.
 _OPENING_SECONDS = 60.0
+# What is wrong with a loop or its files, while its agent is well.
+_OF_THE_LOOP = (Fault.MISSING, Fault.DATA)
 # Streams that do not follow where they were asked to are opened anew so often before it counts as a failure.
 _GAPS = 3
 _TRACE_ID_LENGTH = 128
@@ -103,7 +99,10 @@ class Session:
         self._broken: OpsError | None = None
         self._tries = 0
         self._up_at: float | None = None  # monotonic
+        self._is_answered = False  # the agent said something of the loop, if only that there is none
+        self._limit: asyncio.Timeout | None = None
         self._breaking: asyncio.Task[None] | None = None
+        self._probing: asyncio.Task[None] | None = None
         self._owned: tuple[int, int] | None = None
 
     @property
@@ -145,7 +144,7 @@ class Session:
             self._break(OpsError("deadline_exceeded", "the agent has been silent for a minute"))
         elif liveness.wants_probe(now):
             liveness.probed(now)
-            asyncio.get_running_loop().create_task(self._probe(source), name=f"clock {self.loop_id}")
+            self._probing = asyncio.create_task(self._probe(source), name=f"clock {self.loop_id}")
 
     # --- owning -------------------------------------------------------------------------------------
 
@@ -184,24 +183,32 @@ class Session:
     async def _watch(self) -> None:
         while True:
             error = await self._connect()
-            now = self._clock()
             lasted = None if self._up_at is None else time.monotonic() - self._up_at
             self._tries = 1 if lasted is not None and lasted >= _STEADY_SECONDS else self._tries + 1
-            delay = _delay(error, self._tries, self.plan.entry.retry_backoff_seconds)
-            self.loop.down(error, now + delay, now)
-            self._host.changed(self)
-            await asyncio.sleep(delay)
+            await self._rest(error)
+
+    async def _rest(self, error: OpsError) -> None:
+        """Say that the loop cannot be read because of `error`, until it is tried again."""
+        now, seconds = self._clock(), delay(error, self._tries, self.plan.entry.retry_backoff_seconds)
+        self.loop.down(error, now + seconds, now)
+        self._host.changed(self)
+        await asyncio.sleep(seconds)
+
+    def _open(self) -> None:
+        """A try begins, under a trace id of its own."""
+        self._up_at = None
+        self.loop.open(f"{new_trace_id()}-{trace_word(self.loop_id)}"[:_TRACE_ID_LENGTH], self._clock())
+        self._host.changed(self)
 
     async def _connect(self) -> OpsError:
         """One connection, from its first try to its end; why it ended."""
         loop, line = self.loop, self.loop.intake.place.line
         self._forget()
-        loop.open(f"{new_trace_id()}-{_trace_word(self.loop_id)}"[:_TRACE_ID_LENGTH], self._clock())
-        self._host.changed(self)
+        self._open()
         try:
             async with AsyncExitStack() as stack:
                 # The place in the queue is given up with the first message.
-                queue = await stack.enter_async_context(_Queue(self._gate))
+                queue = await stack.enter_async_context(Queue(self._gate))
                 source = self._source = self._host.open(self)
                 beats = None
                 if source.has_heartbeats:
@@ -210,23 +217,28 @@ class Session:
                 if source.has_heartbeats and self.plan.endpoint is not None:
                     late = asyncio.get_running_loop().call_later(_OPENING_SECONDS, self._give_up, source)
                     stack.callback(late.cancel)
-                error = await self._read_on(source, queue)
+                async with asyncio.timeout(None) as self._limit:
+                    error = await self._read_on(source, queue)
         except OpsError as found:
             error = self._broken or found
+        except TimeoutError:  # of the limit: the source did not end by being closed
+            error = self._broken or OpsError("deadline_exceeded", "the session gave the stream up")
         except Exception as defect:
             # One loop's trouble must not end its watch, nor that of others.
             error = self._defect(defect)
         moved, behind = loop.intake.place.line > line, loop.head_line > loop.intake.place.line
-        # A way so slow that nothing arrived before it was given up wants small pieces and patience.
-        slow = self.patient or (self._up_at is not None and behind and not moved)
+        # A way so slow that nothing arrived before it was given up wants small pieces and patience, until all
+        # has come.
+        slow = behind and (self.patient or (self._up_at is not None and not moved))
         self.patient = error.row.fault is Fault.PEER and slow
         return error
 
     def _forget(self) -> None:
         """Of the connection before."""
-        self._up_at = self._broken = None
+        self._broken = self._limit = None
+        self._is_answered = False
 
-    async def _read_on(self, source: Source, queue: "_Queue") -> OpsError:
+    async def _read_on(self, source: Source, queue: Queue) -> OpsError:
         """Read stream after stream of one connection: a gap is answered by another from the last line."""
         gaps = 0
         while True:
@@ -234,6 +246,16 @@ class Session:
             try:
                 await self._read(source, queue)
             except OpsError as error:
+                if error.row.fault in _OF_THE_LOOP and source.has_heartbeats and self._broken is None:
+                    # Its agent is well, and says so meanwhile.
+                    queue.leave()
+                    self._is_answered = True
+                    self._tries += 1
+                    await self._rest(error)
+                    if self._broken is not None:
+                        raise
+                    self._open()
+                    continue
                 gaps = gaps + 1 if self.loop.intake.place.line == line else 1
                 if error.reason != "event_sequence_gap" or gaps > _GAPS:
                     raise
@@ -241,14 +263,14 @@ class Session:
             else:
                 return OpsError("stream_broken", "the stream of events ended without a goodbye")
 
-    async def _read(self, source: Source, queue: "_Queue") -> None:
+    async def _read(self, source: Source, queue: Queue) -> None:
         loop = self.loop
         trace_id = loop.settings.trace_id or ""
         async with aclosing(source.events(loop.intake.resume(), trace_id)) as messages:
             async for message in messages:
                 now = self._clock()
                 if message.HasField("goodbye"):
-                    raise _goodbye(message.goodbye)
+                    raise goodbye_error(message.goodbye)
                 loop.accept(message, now)
                 if message.HasField("opened"):
                     queue.leave()
@@ -256,11 +278,20 @@ class Session:
                         self._up_at = time.monotonic()
                         loop.up(message.opened, now)
                     if loop.known.state is None:
-                        loop.offer(await source.snapshot(trace_id), self._clock())
+                        await self._ask_for_snapshot(source, trace_id)
                 self._host.changed(self)
                 while loop.is_full:
                     self.room.clear()
                     await self.room.wait()
+
+    async def _ask_for_snapshot(self, source: Source, trace_id: str) -> None:
+        """The first of a loop of which nothing is known: its events may be many. One that cannot be made is
+        told by a bookmark."""
+        try:
+            self.loop.offer(await source.snapshot(trace_id), self._clock())
+        except OpsError as error:
+            if error.row.fault is Fault.PEER:
+                raise
 
     async def _beat(self, source: Source) -> None:
         """Read heartbeats; when they end, so does the connection."""
@@ -296,7 +327,7 @@ class Session:
         self._host.changed(self)
 
     def _give_up(self, source: Source) -> None:
-        if self._source is source and self._up_at is None:
+        if self._source is source and self._up_at is None and not self._is_answered:
             seconds = f"{_OPENING_SECONDS:g} s"
             self._break(OpsError("deadline_exceeded", f"the agent did not open the stream within {seconds}"))
 
@@ -309,7 +340,13 @@ class Session:
         which costs memory for ever."""
         if self._source is not None and self._broken is None:
             self._broken = error
-            self._breaking = asyncio.create_task(self._source.close(), name=f"break {self.loop_id}")
+            self._breaking = asyncio.create_task(self._end(self._source), name=f"break {self.loop_id}")
+
+    async def _end(self, source: Source) -> None:
+        await source.close()
+        await asyncio.sleep(_LEAVE_SECONDS)
+        if self._source is source and self._limit is not None and not self._limit.expired():
+            self._limit.reschedule(asyncio.get_running_loop().time())
 
     async def _leave(self, source: Source, beats: "asyncio.Task[None] | None") -> None:
         self._source = None
@@ -321,51 +358,9 @@ class Session:
                 await asyncio.wait((beats,))
 
 
-class _Queue:
-    """A place among those who connect at the same time; left early, or at the end of the block."""
-
-    def __init__(self, gate: asyncio.Semaphore) -> None:
-        self._gate = gate
-        self._holds = False
-
-    async def __aenter__(self) -> Self:
-        await self._gate.acquire()
-        self._holds = True
-        return self
-
-    async def __aexit__(self, *_: object) -> None:
-        self.leave()
-
-    def leave(self) -> None:
-        """Let the next one in; a second call changes nothing."""
-        if self._holds:
-            self._holds = False
-            self._gate.release()
-
-
 def _identity(directory: str) -> tuple[int, int] | None:
     try:
         stat = os.stat(directory)
     except OSError:
         return None
     return stat.st_dev, stat.st_ino
-
-
-def _goodbye(goodbye: sprite_pb2.Goodbye) -> OpsError:
-    reason = goodbye.reason if goodbye.reason in REASONS else "stream_broken"
-    seconds = goodbye.retry_after.ToMilliseconds() / 1000 if goodbye.HasField("retry_after") else None
-    return OpsError(reason, f"the agent ended the stream: {reason}", retry_after=seconds)
-
-
-def _delay(error: OpsError, tries: int, base: float) -> float:
-    """How long to wait before the next try: exponential backoff with full jitter."""
-    if error.row.fault is Fault.CREDENTIALS:
-        return random.uniform(0.5, 1.0) * _CREDENTIALS_BACKOFF_SECONDS  # noqa: S311 - spreads reconnects, guards nothing
-    ceiling = min(_LONGEST_BACKOFF_SECONDS, max(base, 0.1) * 2.0 ** min(tries - 1, 10))
-    wanted = min(error.retry_after or 0, _LONGEST_WAIT_SECONDS)
-    return max(random.uniform(0.05, max(0.1, ceiling)), wanted)  # noqa: S311 - same
-
-
-def _trace_word(loop_id: str) -> str:
-    """A loop id in a trace id (contract K, end)."""
-    return re.sub(r"[^A-Za-z0-9._-]", "-", loop_id)

@@ -11,6 +11,7 @@ from typing import Any, Protocol, TypeVar
 
 from manager.transport.base import Endpoint, Retry, is_http_url
 from manager.transport.http import HttpTransport
+from manager.transport.http_client import Timeouts
 from manager.transport.link import Link
 from sprite_agent.changes import ChangeHub
 from sprite_agent.drain import Drain
@@ -34,6 +35,8 @@ PATIENT_BATCH_BYTES = 4096
 _POLL_SECONDS = 2.0
 _POLL_THREADS = 16
 _POLL_EVENTS = 5000  # at a time
+# A request under way holds up the end of the process.
+_TIMEOUTS = Timeouts(silence=10.0, whole=20.0)
 
 
 class Source(Protocol):
@@ -173,7 +176,7 @@ class HttpSource:
     has_heartbeats = False
 
     def __init__(self, endpoint: Endpoint, loop_id: str, pool: ThreadPoolExecutor) -> None:
-        self._transport = HttpTransport(endpoint, Retry(attempts=1))
+        self._transport = HttpTransport(endpoint, Retry(attempts=1), _TIMEOUTS)
         self._loop_id = loop_id
         self._pool = pool
 

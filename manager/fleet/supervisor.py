@@ -30,6 +30,8 @@ _log = logging.getLogger("ops_manager")
 # Sessions that connect at the same time.
 _CONNECTING = 100
 _TICK_SECONDS = 1.0
+# This process did not run for so long: what nobody heard meanwhile may wait in the sockets.
+_LATE_SECONDS = 5.0
 # How often it is looked for intents of other programs, seconds.
 _INTENT_SECONDS = 5.0
 
@@ -186,9 +188,11 @@ class Supervisor:
             return known[1]
         self._forget(session)
         target = session.plan.endpoint
+        ours = session.plan.entry.sprite_id
         named = (
-            ("registry", session.plan.entry.sprite_id),
-            ("agent", told),
+            ("registry", ours),
+            # Where the registry says who it is, no agent can pass for another sprite and freeze that one.
+            ("agent", "" if ours else told),
             ("address", "" if target is None else target.target),
         )
         keys = tuple(f"{kind}:{key}" for kind, key in named if key)
@@ -222,10 +226,11 @@ class Supervisor:
     # --- time ---------------------------------------------------------------------------------------
 
     async def _tick(self) -> None:
-        intents_at = 0.0
+        intents_at, before = 0.0, time.monotonic()
         while True:
             await asyncio.sleep(_TICK_SECONDS)
             stepped, now, passed = self._clock.catch_up(), self._clock(), time.monotonic()
+            late, before = passed - before - _TICK_SECONDS, passed
             look = passed - intents_at >= _INTENT_SECONDS
             if look:
                 intents_at = passed
@@ -234,6 +239,8 @@ class Supervisor:
             for session, _ in list(self._sessions.values()):
                 if stepped:
                     session.loop.shift(stepped)
+                if late > _LATE_SECONDS:
+                    session.loop.excuse(late)
                 try:
                     self._tick_session(session, now, look=look)
                 except Exception as defect:

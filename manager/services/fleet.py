@@ -21,6 +21,8 @@ from superloop.ops.v1 import manager_pb2_grpc
 SPEAKER = Speaker("manager", "manager_draining", "internal_error")
 # A message of so many loops is some 50 kB.
 LOOPS_PER_MESSAGE = 100
+# Of one page: texts of loops may be long, and a message has a limit.
+_MOST_LOOPS = 200
 _INTERVAL_SECONDS = (0.001, 1.0, 60.0)  # least, default, most
 
 
@@ -41,7 +43,7 @@ class FleetService(manager_pb2_grpc.ManagerServiceServicer):
     ) -> pb.ManagerServiceListLoopsResponse:
         """A page of loops."""
         views = {view.loop_id: view for view in self._board.views()}
-        ids, token = page_of(views, asked_page(request))
+        ids, token = page_of(views, asked_page(request, _MOST_LOOPS))
         loops = [views[loop_id] for loop_id in ids]
         return pb.ManagerServiceListLoopsResponse(loops=loops, next_page_token=token)
 

@@ -39,6 +39,8 @@ class Swap:
         directory, name = os.path.split(path)
         spare = os.path.join(directory, f".{name}.spare")
         try:
+            if os.path.isdir(path):
+                raise IsADirectoryError(errno.EISDIR, "it is a directory")
             handle = _open(spare)
             try:
                 _write(handle, data)

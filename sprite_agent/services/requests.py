@@ -20,14 +20,14 @@ class Page(NamedTuple):
     size: int
 
 
-def asked_page(request: Any) -> Page:
-    """The page of a request with `page_size` and `page_token`.
+def asked_page(request: Any, most: int = _MAX_SIZE) -> Page:
+    """The page of a request with `page_size` and `page_token`; most: ids that a page may hold.
 
     Raises OpsError `invalid_request` for a negative size and `invalid_page_token`.
     """
     if request.page_size < 0:
         raise OpsError("invalid_request", "page_size must not be negative", field="page_size")
-    return Page(_decode(request.page_token), min(request.page_size or _DEFAULT_SIZE, _MAX_SIZE))
+    return Page(_decode(request.page_token), min(request.page_size or _DEFAULT_SIZE, most))
 
 
 def page_of(ids: Iterable[str], page: Page) -> tuple[list[str], str]:

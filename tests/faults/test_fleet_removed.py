@@ -1,4 +1,4 @@
-"""The manager's directory of a loop is removed under a session that owns it."""
+"""Directories that are not there: the manager's own of a loop, or the loop itself."""
 
 import shutil
 from pathlib import Path
@@ -7,7 +7,8 @@ import pytest
 
 from spritemesh import files
 from spritemesh.errors import OpsError
-from tests.harness.live_fleet import Fleet, entry, recent
+from superloop.ops.v1 import manager_pb2 as pb
+from tests.harness.live_fleet import DOWN, UP, Fleet, entry, recent
 from tests.harness.sprites import Sprites
 from tests.harness.waiting import wait_for
 
@@ -32,3 +33,19 @@ def test_removed_directory_is_owned_anew_and_filled_from_the_log(sprites: Sprite
     assert fleet.ordering_faults("alpha") == []
     assert manager.stop() == 0
     assert fleet.records("alpha")[-1] == "session_closed"
+
+
+def test_loop_that_is_not_there_yet_is_down_though_its_agent_is_well(sprites: Sprites, fleet: Fleet) -> None:
+    sprite = sprites.make("alpha", recent(1, 5))
+    fleet.register(entry("alpha", sprite.agent.url), entry("beta", sprite.agent.url))
+    manager = fleet.start()
+    down = manager.wait_for("beta", lambda view: view.connection.failures >= 3)
+    assert (down.connection.state, down.connection.reason) == (DOWN, "loop_not_found")
+    assert down.agent.state == pb.AgentView.STATE_ALIVE
+    loop = sprite.repo.loop("beta", recent(1, 3))
+    manager.wait_for("beta", lambda view: view.connection.state == UP and view.applied_line == 3)
+    loop.append(recent(4, 4))
+    fleet.wait_until_read("beta", 4)
+    assert manager.view("alpha").counts.disconnects == 0
+    assert "agent_silent" not in fleet.records("beta")
+    assert manager.stop() == 0

@@ -31,7 +31,7 @@ class ManagerServiceListLoopsRequest(_message.Message):
     PAGE_SIZE_FIELD_NUMBER: _builtins.int
     PAGE_TOKEN_FIELD_NUMBER: _builtins.int
     page_size: _builtins.int
-    """Loops a page, at most 1000. 0: 100. Negative: refused."""
+    """Loops a page, at most 200. 0: 100. Negative: refused."""
     page_token: _builtins.str
     """`next_page_token` of the page before. Empty: the first page."""
     def __init__(
