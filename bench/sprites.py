@@ -184,8 +184,9 @@ class _Service(sprite_pb2_grpc.SpriteServiceServicer):
             while True:
                 ear.clear()
                 if line < len(sprite.lines):
-                    yield _message(sprite, batch=_batch(sprite, line))
-                    line = len(sprite.lines)
+                    batch = _batch(sprite, line)
+                    line = batch.last_line  # before the turn is given away: more may be written meanwhile
+                    yield _message(sprite, batch=batch)
                     await asyncio.sleep(_LEADING_EDGE_SECONDS)
                     continue
                 # As the agent does: new lines bring a bookmark once a second at most.
