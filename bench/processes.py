@@ -13,6 +13,7 @@ from typing import IO, Any, NamedTuple
 
 import psutil
 
+from manager.fleet.registry import registry_path
 from spritemesh import jsontext
 from spritemesh.files import write_atomic
 from spritemesh.names import LISTEN_TOKEN_VARIABLE, SERVICE_TOKEN_VARIABLE
@@ -91,11 +92,7 @@ def server(argv: Sequence[str]) -> Iterator[Server]:
                 raise RuntimeError(f"{argv[:4]} did not start:\n{_error_text(process)}")
             yield Server(process.pid, json.loads(line)["grpc"])
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            _end(process)
 
 
 @contextmanager
@@ -104,9 +101,9 @@ def manager(repo: str, targets: Mapping[str, str]) -> Iterator[Manager]:
 
     repo: directory for its files, made if missing. targets: loop id -> address of its agent.
     """
-    fleet = os.path.join(repo, ".superloop", "ops-manager", "fleet")
+    registry = registry_path(repo)
+    fleet = os.path.dirname(registry)
     os.makedirs(fleet, exist_ok=True)
-    registry = os.path.join(fleet, "registry.v1.json")
     write_registry(registry, targets)
     told = os.path.join(fleet, "manager.json")
     argv = [script("ops-manager"), "run", "--repo", repo, "--registry", registry, "--listen", "127.0.0.1:0"]
@@ -129,11 +126,15 @@ def manager(repo: str, targets: Mapping[str, str]) -> Iterator[Manager]:
                 found: dict[str, Any] = json.load(file)
             yield Manager(Server(process.pid, found["listen"]), repo, registry)
         finally:
-            process.terminate()
-            try:
-                process.wait(_STOP_SECONDS)
-            except subprocess.TimeoutExpired:
-                process.kill()
+            _end(process)
+
+
+def _end(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.wait(_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
 
 
 def write_registry(path: str, targets: Mapping[str, str]) -> None:

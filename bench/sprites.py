@@ -18,12 +18,12 @@ from contextlib import contextmanager
 from typing import Any
 
 import grpc
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.wrappers_pb2 import StringValue
 
 from bench import processes
 from bench.fixtures import event_lines, live_line
 from sprite_agent.runtime.events import fill_events
+from sprite_agent.runtime.feed import duration
 from sprite_agent.runtime.loop import LoopReader
 from spritemesh import __version__, jsontext
 from spritemesh.ids import new_boot_id
@@ -174,7 +174,7 @@ class _Service(sprite_pb2_grpc.SpriteServiceServicer):
             boot_id=sprite.boot_id,
             capabilities=("control",),
             follow=True,
-            bookmark_interval=_duration(interval),
+            bookmark_interval=duration(interval),
             start=sprite.position(line),
             sprite_id=sprite.sprite_id,
         )
@@ -209,7 +209,7 @@ class _Service(sprite_pb2_grpc.SpriteServiceServicer):
         heartbeat = sprite_pb2.Heartbeat(
             boot_id=sprite.boot_id,
             sprite_id=sprite.sprite_id,
-            granted_interval=_duration(interval),
+            granted_interval=duration(interval),
             agent=sprite_pb2.AgentFacts(version=__version__, pid=7, rss_bytes=50_000_000),
             runtime=sprite_pb2.RuntimeProcess(
                 pid=8, alive=True, rss_bytes=90_000_000, loop_id=sprite.loop_id, stage="loop_start"
@@ -224,8 +224,8 @@ class _Service(sprite_pb2_grpc.SpriteServiceServicer):
             heartbeat.sequence += 1
             heartbeat.sent_at.FromNanoseconds(time.time_ns())
             used = time.time() - self._began
-            heartbeat.agent.cpu_time.CopyFrom(_duration(used * 0.0015))
-            heartbeat.runtime.cpu_time.CopyFrom(_duration(used * 0.1))
+            heartbeat.agent.cpu_time.CopyFrom(duration(used * 0.0015))
+            heartbeat.runtime.cpu_time.CopyFrom(duration(used * 0.1))
             heartbeat.head.CopyFrom(sprite.head())
             yield sprite_pb2.WatchHeartbeatsResponse(heartbeat=heartbeat)
             await asyncio.sleep(due - time.monotonic())
@@ -274,10 +274,6 @@ async def _wait(ear: asyncio.Event, seconds: float) -> None:
         await ear.wait()
     finally:
         timer.cancel()
-
-
-def _duration(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))
 
 
 async def _write(sprites: list[_Sprite]) -> None:

@@ -24,8 +24,7 @@ from sprite_agent.runtime.statefiles import StateFiles
 from spritemesh import __version__, jsontext
 from spritemesh.errors import OpsError
 from spritemesh.files import write_atomic
-from spritemesh.names import HEARTBEAT_WRITER
-from spritemesh.times import format_utc
+from spritemesh.heartbeat import RuntimeFacts, heartbeat_document
 from superloop.ops.v1 import sprite_pb2
 
 DEFAULT_INTERVAL_SECONDS = 5.0
@@ -166,23 +165,17 @@ class HeartbeatFile:
         if os.path.lexists(path) and not is_own(path):
             return False
         self._sequence += 1
-        now = time.time()
-        document = {
-            "timestamp": format_utc(now),
-            "writer": HEARTBEAT_WRITER,
-            "agent_version": __version__,
-            "boot_id": self._source.repository.boot_id,
-            "sequence": self._sequence,
-            "interval_seconds": self._interval,
-            "loop_id": run.loop_id,
-            "stage": run.stage,
-            "process": {
-                "pid": run.pid,
-                "started_at": format_utc(run.process.started_at),
-                "rss_bytes": run.process.rss_bytes,
-                "cpu_seconds": round(run.process.cpu_seconds, 2),
-            },
-        }
+        process = run.process
+        document = heartbeat_document(
+            RuntimeFacts(run.pid, process.started_at, process.rss_bytes, process.cpu_seconds),
+            now=time.time(),
+            agent_version=__version__,
+            boot_id=self._source.repository.boot_id,
+            sequence=self._sequence,
+            interval=self._interval,
+            loop_id=run.loop_id,
+            stage=run.stage,
+        )
         write_atomic(path, jsontext.encode(document) + b"\n")
         return True
 

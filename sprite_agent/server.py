@@ -2,8 +2,6 @@
 
 import asyncio
 import logging
-import os
-import signal
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, NamedTuple
@@ -27,6 +25,7 @@ from sprite_agent.services.control import ControlService
 from sprite_agent.services.health import DrainingHealthServicer
 from sprite_agent.services.sprite import SpriteService
 from sprite_agent.services.standard import add_standard_services
+from sprite_agent.stopping import stop_on_signals
 from spritemesh.ids import new_boot_id
 from spritemesh.limits import raise_open_files
 from superloop.ops.v1 import control_pb2, control_pb2_grpc, sprite_pb2, sprite_pb2_grpc
@@ -123,7 +122,7 @@ async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None
                 await http.start()
             if metrics is not None:
                 await metrics.start()
-            stop = _handle_signals()
+            stop = stop_on_signals()
             async with asyncio.TaskGroup() as tasks:
                 background = [
                     tasks.create_task(lag.run(), name="lag probe"),
@@ -219,16 +218,3 @@ def _methods() -> tuple[str, ...]:
         )
         for method in service.methods
     )
-
-
-def _handle_signals() -> asyncio.Event:
-    stop = asyncio.Event()
-
-    def on_signal(number: int) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    for number in (signal.SIGTERM, signal.SIGINT):
-        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
-    return stop

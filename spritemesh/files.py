@@ -86,6 +86,23 @@ def sync_directory(directory: str) -> None:
         os.close(handle)
 
 
+def sync_file_system(path: str) -> None:
+    """Have the disk take everything of the file system that holds `path`; of all of them where that call is
+    unknown."""
+    import ctypes  # few callers need it
+
+    try:
+        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    except OSError:
+        return  # the renames that follow will say what is wrong
+    try:
+        ctypes.CDLL(None, use_errno=True).syncfs(handle)
+    except AttributeError:
+        os.sync()
+    finally:
+        os.close(handle)
+
+
 def append_rows(path: str, rows: Iterable[JSON], *, sync: bool = False) -> None:
     """Append one compact line for each row, after repairing a torn tail; all rows in one write.
 

@@ -160,6 +160,15 @@ def long_lived() -> None:
     gc.enable()
 
 
+def log_to_stderr() -> None:
+    """What happens while a program serves, from INFO on, in lines of one form."""
+    import logging  # most commands serve nothing
+
+    logging.basicConfig(
+        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
+    )
+
+
 def fail(message: str, reason: str = "invalid_request") -> int:
     """Print what was written so far, then the error as the last line of standard error."""
     try:

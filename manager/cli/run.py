@@ -4,7 +4,6 @@ import argparse
 import asyncio
 import logging
 import os
-import sys
 
 from manager.cli.catalog import alert_catalog_path
 from manager.cli.judgement import alerts_enabled, configure_alerts, configure_judgement, read_judgement
@@ -12,6 +11,7 @@ from manager.cli.output import can_draw
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh.commandline import choice, refused
 from spritemesh.names import LISTEN_TOKEN_VARIABLE
+from spritemesh.program import log_to_stderr
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -81,9 +81,7 @@ def run(args: argparse.Namespace) -> int:
         # A log would disturb the picture, which has a line for the last warning (manager.fleet.lastword).
         logging.getLogger().addHandler(logging.NullHandler())
     else:
-        logging.basicConfig(
-            stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-        )
+        log_to_stderr()
         logging.getLogger("httpx").setLevel(logging.WARNING)  # it would log addresses of sinks
     # Late: a refused command line should not wait for gRPC.
     from manager.fleet.manager import ManagerSettings, manage
@@ -101,8 +99,5 @@ def run(args: argparse.Namespace) -> int:
         metrics_token=metrics_token,
         table=is_drawn,
     )
-    try:
-        asyncio.run(manage(settings))
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from group
+    asyncio.run(manage(settings))
     return 0

@@ -4,8 +4,8 @@ from math import floor
 from typing import NamedTuple
 
 from manager.core.thresholds import Thresholds
+from spritemesh.heartbeat import is_marked
 from spritemesh.jsontext import JSON
-from spritemesh.names import HEARTBEAT_WRITER
 from spritemesh.times import format_utc, parse_rfc3339
 from spritemesh.values import digits, drop, first, get, nz, text, whole
 
@@ -189,7 +189,7 @@ def _beats_no_more(state: JSON, heartbeat: JSON) -> bool:
     """Whether the last heartbeat was the agent's, which it keeps only while a process lives, and the loop is
     in a state that has none: it has ended, or waits for a decision. A runtime's own may be late all the
     same."""
-    ours = get(heartbeat, "heartbeat", "writer") == HEARTBEAT_WRITER
+    ours = is_marked(get(heartbeat, "heartbeat"))
     return ours and get(state, "transition", "currentState") in _AT_REST
 
 

@@ -22,7 +22,7 @@ from manager.core.transport_health import evaluate_transport
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 from spritemesh.values import get
-from superloop.ops.v1 import envelope_pb2, sprite_pb2
+from superloop.ops.v1 import envelope_pb2, manager_pb2, sprite_pb2
 
 # At most so often a loop is committed, seconds; and so long new events wait for the snapshot that belongs
 # to them. So many of them do not wait.
@@ -47,14 +47,6 @@ FRESH_SECONDS = 60.0
 IDLE_FRESH_SECONDS = 120.0
 
 
-class Counts:
-    """What a session has done, for people and metrics."""
-
-    def __init__(self) -> None:
-        self.events = self.replayed = self.quarantined = self.gaps = self.resets = 0
-        self.disconnects = self.commits = self.commit_failures = 0
-
-
 class _Pending(NamedTuple):
     """What a step took from the loop, in case that it cannot be written."""
 
@@ -72,7 +64,7 @@ class LiveLoop:
         self.settings = settings
         self.known = as_far_as_read(known)
         self.liveness = Liveness(settings.loop_id, now)
-        self.counts = Counts()
+        self.counts = manager_pb2.SessionCounts()
         place = known.cursor.place
         self.intake = Intake(place, start_line=known.cursor.offset, quarantine=True, start_over=True)
         self.head_line = self.committed_line = place.line

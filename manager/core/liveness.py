@@ -7,8 +7,8 @@ compared with it, never used in its place.
 from typing import NamedTuple
 
 from manager.core.health import CRITICAL, DEGRADED, Condition
+from spritemesh.heartbeat import RuntimeFacts, heartbeat_document
 from spritemesh.jsontext import JSON
-from spritemesh.names import HEARTBEAT_WRITER
 from spritemesh.times import format_utc
 from superloop.ops.v1 import manager_pb2, sprite_pb2
 
@@ -259,19 +259,18 @@ class Liveness:
         if heartbeat is None or self.alive_at is None:
             return None
         runtime = heartbeat.runtime
-        return {
-            "timestamp": format_utc(self.alive_at),
-            "writer": HEARTBEAT_WRITER,
-            "agent_version": heartbeat.agent.version,
-            "boot_id": heartbeat.boot_id,
-            "sequence": heartbeat.sequence,
-            "interval_seconds": self.interval,
-            "loop_id": self.loop_id,
-            "stage": runtime.stage,
-            "process": {
-                "pid": runtime.pid,
-                "started_at": format_utc(runtime.started_at.ToNanoseconds() / 1e9),
-                "rss_bytes": runtime.rss_bytes,
-                "cpu_seconds": round(runtime.cpu_time.ToMilliseconds() / 1000, 2),
-            },
-        }
+        return heartbeat_document(
+            RuntimeFacts(
+                runtime.pid,
+                runtime.started_at.ToNanoseconds() / 1e9,
+                runtime.rss_bytes,
+                runtime.cpu_time.ToMilliseconds() / 1000,
+            ),
+            now=self.alive_at,
+            agent_version=heartbeat.agent.version,
+            boot_id=heartbeat.boot_id,
+            sequence=heartbeat.sequence,
+            interval=self.interval,
+            loop_id=self.loop_id,
+            stage=runtime.stage,
+        )

@@ -6,8 +6,8 @@ from manager.core.cursor import Cursor
 from manager.core.facts import Known, Outcome
 from manager.core.intake import Taken
 from manager.core.liveness import Record
+from spritemesh.heartbeat import bears_mark
 from spritemesh.jsontext import JSON
-from spritemesh.names import HEARTBEAT_WRITER
 from spritemesh.values import get
 from superloop.ops.v1 import envelope_pb2
 
@@ -104,4 +104,4 @@ def judgement(state: JSON, health: JSON, order: JSON) -> tuple[JSON, ...]:
 def keeps_heartbeat(snapshot: envelope_pb2.LoopRunSnapshot) -> bool:
     """Whether the runtime writes heartbeat.v1.json itself. The agent's own bears its mark."""
     runtime = snapshot.runtime
-    return runtime.HasField("heartbeat") and f'"{HEARTBEAT_WRITER}"' not in runtime.heartbeat.json
+    return runtime.HasField("heartbeat") and not bears_mark(runtime.heartbeat.json)

@@ -33,16 +33,7 @@ def loop_view(loop: LiveLoop, *, target: str, sprite_id: str, now: float) -> pb.
         last_trace_id=_last_trace(loop),
         control_frozen=loop.frozen,
         awaits_approval=get(projection, "hasPendingApproval") is True,
-        counts=pb.SessionCounts(
-            events=counts.events,
-            replayed=counts.replayed,
-            quarantined=counts.quarantined,
-            gaps=counts.gaps,
-            resets=counts.resets,
-            disconnects=counts.disconnects,
-            commits=counts.commits,
-            commit_failures=counts.commit_failures,
-        ),
+        counts=counts,
     )
     view.updated_at.FromNanoseconds(int(now * 1e9))
     connection = view.connection

@@ -17,8 +17,7 @@ from contextlib import suppress
 
 import psutil
 
-from spritemesh.names import HEARTBEAT_WRITER
-from spritemesh.values import get
+from spritemesh.heartbeat import is_marked
 
 _STOP_SECONDS = 8.0
 _POLL_SECONDS = 0.02
@@ -64,7 +63,7 @@ def _lives(process: psutil.Process) -> bool:
 def _remove_heartbeat(path: str) -> None:
     """Remove the heartbeat that our agent kept, and nobody else's."""
     with suppress(OSError, ValueError), open(path, encoding="utf-8") as file:
-        if get(json.load(file), "writer") == HEARTBEAT_WRITER:
+        if is_marked(json.load(file)):
             os.unlink(path)
 
 

@@ -5,11 +5,10 @@ import time
 from collections.abc import AsyncGenerator
 from contextlib import aclosing
 
-from google.protobuf.duration_pb2 import Duration
-
 from manager.fleet.document import Fleet
 from manager.transport.base import Endpoint
 from manager.transport.channel import Options, call_metadata, grpc, options
+from sprite_agent.runtime.feed import duration
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import error_from_status
 from spritemesh.names import LISTEN_TOKEN_VARIABLE
@@ -27,11 +26,11 @@ async def watch_fleet(endpoint: Endpoint, *, interval: float) -> AsyncGenerator[
     Raises OpsError: `fleet_not_running` when nobody answers, `manager_draining` when the manager ends, and
     others. Close it to leave early.
     """
-    wanted = Duration()
-    wanted.FromNanoseconds(int(interval * 1e9))
     async with grpc.aio.insecure_channel(endpoint.target, options=_OPTIONS) as channel:
         stub = manager_pb2_grpc.ManagerServiceStub(channel)
-        call = stub.WatchFleet(pb.WatchFleetRequest(interval=wanted), metadata=call_metadata(endpoint, None))
+        call = stub.WatchFleet(
+            pb.WatchFleetRequest(interval=duration(interval)), metadata=call_metadata(endpoint, None)
+        )
         try:
             async for message in call:
                 yield message

@@ -6,12 +6,10 @@ in place, the cursor last. A crash anywhere leaves a cursor that is older than w
 is newer.
 
 Documents are not synced one by one, which would cost a fleet hundreds of syncs a second, but all together,
-each second (`sync_file_system`). A power cut may take what came since: the log still holds it, and reading on
-from an older cursor, or from the beginning, leads to the same documents.
+each second (`files.sync_file_system`). A power cut may take what came since: the log still holds it, and
+reading on from an older cursor, or from the beginning, leads to the same documents.
 """
 
-import ctypes
-import os
 from collections.abc import Sequence
 from contextlib import suppress
 from typing import NamedTuple
@@ -82,10 +80,8 @@ class SessionStore:
         """Append the rows of telemetry; False when any could not be, until a document is replaced there."""
         store, step, paths = self.store, write.step, self.store.paths
         outcome = step.outcome
-        told = [
-            store.append_telemetry(paths.session_telemetry, record_row(record, write.settings, step.now))
-            for record in step.records
-        ]
+        records = [record_row(record, write.settings, step.now) for record in step.records]
+        told = [store.append_telemetry(paths.session_telemetry, *records)]
         streak = (get(outcome.transport_health, "failureStreak"), get(outcome.transport_health, "lastResult"))
         # A step without rows proves nothing: what could not be written is tried in each of them.
         if step.whole or not self._tells or self._judged.get(paths.transport_health) != streak:
@@ -145,18 +141,3 @@ def _write(write: Write) -> Written:
         with suppress(OSError):
             index_pass(store, step.outcome, write.settings, whole=step.whole, now=step.now)
     return Written(None, writable)
-
-
-def sync_file_system(path: str) -> None:
-    """Have the disk take everything of the file system that holds `path`; of all of them where that call is
-    unknown."""
-    try:
-        handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    except OSError:
-        return  # the renames that follow will say what is wrong
-    try:
-        ctypes.CDLL(None, use_errno=True).syncfs(handle)
-    except AttributeError:
-        os.sync()
-    finally:
-        os.close(handle)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from manager.core.session_record import state_word
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc
 from superloop.ops.v1 import manager_pb2 as pb
@@ -155,7 +156,7 @@ def _loop(view: pb.LoopView, at: float) -> dict[str, JSON]:
 
 def _words(states: Any) -> dict[int, str]:
     """The numbers of an enum of states, and their names in lower case."""
-    return {number: name.removeprefix("STATE_").lower() for name, number in states.items()}
+    return {number: state_word(name) for name, number in states.items()}
 
 
 _CONNECTION_WORDS = _words(pb.ConnectionView.State)

@@ -21,6 +21,7 @@ from manager.fleet.server import FleetServer
 from manager.fleet.supervisor import Supervisor
 from manager.store import loop_files
 from sprite_agent.security import Address, TokenCheck, parse_address
+from sprite_agent.stopping import stop_on_signals
 from spritemesh import jsontext
 from spritemesh.errors import OpsError
 from spritemesh.limits import raise_open_files
@@ -64,7 +65,6 @@ async def manage(settings: ManagerSettings) -> None:
     watch = RegistryWatch(path)
     registry = _checked(path)
     board = Board(registry.fleet_id)
-    stop, reload = asyncio.Event(), asyncio.Event()
     async with AsyncExitStack() as stack:
         stack.enter_context(presence.hold(settings.repo))
         desk = None if settings.alert_catalog is None else AlertDesk(settings.alert_catalog)
@@ -76,7 +76,10 @@ async def manage(settings: ManagerSettings) -> None:
             environment=os.environ,
         )
         listen, metrics = await _serve(settings, board, stack)
-        _handle_signals(stop, reload)
+        # Of a lease that somebody else breaks (manager.store.swap).
+        signal.signal(signal.SIGIO, signal.SIG_IGN)
+        stop, reload = stop_on_signals(), asyncio.Event()
+        asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start(registry)
         presence.announce(
@@ -162,19 +165,6 @@ def _own_socket(repo: str) -> Address | None:
         _log.warning("the path %s is too long for a socket: give --listen, or nobody can ask", path)
         return None
     return parse_address(f"unix://{path}", field="--repo")
-
-
-def _handle_signals(stop: asyncio.Event, reload: asyncio.Event) -> None:
-    def on_end(number: int) -> None:
-        if stop.is_set():
-            os._exit(128 + number)
-        stop.set()
-
-    loop = asyncio.get_running_loop()
-    signal.signal(signal.SIGIO, signal.SIG_IGN)  # of a lease that somebody else breaks (manager.store.swap)
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, on_end, number)
-    loop.add_signal_handler(signal.SIGHUP, reload.set)
 
 
 async def _follow(path: str, watch: RegistryWatch, reload: asyncio.Event, supervisor: Supervisor) -> None:

@@ -5,7 +5,6 @@ import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 
-from google.protobuf.timestamp_pb2 import Timestamp
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
     GaugeMetricFamily,
@@ -15,7 +14,9 @@ from prometheus_client.metrics_core import (
 from prometheus_client.process_collector import PROCESS_COLLECTOR
 
 from manager.core.health import CRITICAL, DEGRADED
+from manager.core.session_record import state_word
 from manager.fleet.board import Board
+from manager.fleet.document import heartbeat_age, lag_lines
 from spritemesh import __version__
 from spritemesh.reasons import REASONS
 from superloop.ops.v1 import manager_pb2 as pb
@@ -111,10 +112,10 @@ class FleetCollector:
 
     def _distances(self) -> Iterator[Metric]:
         views = self._views
-        lags = [_lag(view) for view in views]
+        lags = [lag_lines(view) for view in views]
         uncommitted = sum(max(0, view.applied_line - view.committed_line) for view in views)
         enabled = (view for view in views if view.connection.state != pb.ConnectionView.STATE_DISABLED)
-        ages = [age for age in map(self._heartbeat_age, enabled) if age is not None]
+        ages = [age for age in (heartbeat_age(view, self._now) for view in enabled) if age is not None]
         yield _gauge("lag_lines", "Lines that wait to be applied, of all loops.", sum(lags))
         yield _gauge(
             "lag_lines_max", "Lines that wait to be applied, of the loop with the most.", max(lags, default=0)
@@ -141,25 +142,13 @@ class FleetCollector:
             for status in _HEALTH:
                 health.add_metric((view.loop_id, status), status == found)
             connected.add_metric(loop, view.connection.state == pb.ConnectionView.STATE_UP)
-            lag.add_metric(loop, _lag(view))
-            seconds = self._heartbeat_age(view)
+            lag.add_metric(loop, lag_lines(view))
+            seconds = heartbeat_age(view, self._now)
             if seconds is not None:
                 age.add_metric(loop, seconds)
         yield _gauge("loops_shown", "Loops with series of their own.", len(shown))
         yield _gauge("loops_not_shown", "Loops of the fleet without.", len(self._views) - len(shown))
         yield from (health, connected, lag, age)
-
-    def _heartbeat_age(self, view: pb.LoopView) -> float | None:
-        """Seconds; None before the first heartbeat."""
-        if not view.agent.HasField("heartbeat_at"):
-            return None
-        at: Timestamp = view.agent.heartbeat_at
-        return max(0.0, self._now - at.seconds - at.nanos / 1e9)
-
-
-def _lag(view: pb.LoopView) -> int:
-    """Lines of the log that are not applied yet. A head that is older than what was applied is no lag."""
-    return max(0, view.head_line - view.applied_line)
 
 
 def _health(view: pb.LoopView) -> str:
@@ -184,7 +173,7 @@ def _states(
     for name, number in states:
         if number:
             count = counts[number] + (counts[0] if number == 1 else 0)
-            family.add_metric((name.removeprefix("STATE_").lower(),), count)
+            family.add_metric((state_word(name),), count)
     return family
 
 

@@ -8,6 +8,8 @@ import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 
+from manager.core.registry import FLEET_DIRECTORY
+from sprite_agent.runtime.layout import ops_directory
 from spritemesh import files, jsontext
 from spritemesh.errors import OpsError
 from spritemesh.times import format_utc
@@ -18,7 +20,7 @@ _LOCK_WAIT_SECONDS = 0.5
 
 def fleet_directory(repo: str) -> str:
     """Where the fleet of a repository keeps its files. repo: absolute."""
-    return os.path.join(repo, ".superloop", "ops-manager", "fleet")
+    return ops_directory(repo, FLEET_DIRECTORY)
 
 
 @contextmanager

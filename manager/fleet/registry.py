@@ -3,9 +3,9 @@
 import os
 from collections.abc import Mapping
 
-from manager.core.registry import FLEET_DIRECTORY, Entry, Registry, parse_registry
+from manager.core.registry import Entry, Registry, parse_registry
+from manager.fleet.presence import fleet_directory
 from manager.transport import Endpoint, parse_base_url
-from sprite_agent.runtime.layout import RUNTIME_ROOT
 from sprite_agent.runtime.statefiles import StateFiles
 from spritemesh import files, jsontext
 from spritemesh.endpoints import check_token
@@ -15,7 +15,7 @@ from spritemesh.names import SERVICE_TOKEN_VARIABLE
 
 def registry_path(repo: str) -> str:
     """Where a repository keeps the registry of its fleet (contract K). repo: absolute."""
-    return os.path.join(repo, RUNTIME_ROOT, "ops-manager", FLEET_DIRECTORY, "registry.v1.json")
+    return os.path.join(fleet_directory(repo), "registry.v1.json")
 
 
 def read_registry(path: str) -> Registry:

@@ -5,11 +5,10 @@ import random
 import re
 from typing import Self
 
+from manager.transport.backoff import jittered
 from spritemesh.errors import OpsError
-from spritemesh.reasons import REASONS, Fault
-from superloop.ops.v1 import sprite_pb2
+from spritemesh.reasons import Fault
 
-_LONGEST_BACKOFF_SECONDS = 30.0
 # Wrong tokens do not mend themselves, and knocking on is rude.
 _CREDENTIALS_BACKOFF_SECONDS = 60.0
 # An agent may ask for more patience, but not for more than this.
@@ -38,20 +37,12 @@ class Queue:
             self._gate.release()
 
 
-def goodbye_error(goodbye: sprite_pb2.Goodbye) -> OpsError:
-    """Why a stream ended on purpose, as an error."""
-    reason = goodbye.reason if goodbye.reason in REASONS else "stream_broken"
-    seconds = goodbye.retry_after.ToMilliseconds() / 1000 if goodbye.HasField("retry_after") else None
-    return OpsError(reason, f"the agent ended the stream: {reason}", retry_after=seconds)
-
-
 def delay(error: OpsError, tries: int, base: float) -> float:
     """How long to wait before the next try: exponential backoff with full jitter."""
     if error.row.fault is Fault.CREDENTIALS:
         return random.uniform(0.5, 1.0) * _CREDENTIALS_BACKOFF_SECONDS  # noqa: S311 - spreads reconnects, guards nothing
-    ceiling = min(_LONGEST_BACKOFF_SECONDS, max(base, 0.1) * 2.0 ** min(tries - 1, 10))
     wanted = min(error.retry_after or 0, _LONGEST_WAIT_SECONDS)
-    return max(random.uniform(0.05, max(0.1, ceiling)), wanted)  # noqa: S311 - same
+    return max(jittered(max(base, 0.1), tries, least=0.05), wanted)
 
 
 def trace_word(loop_id: str) -> str:

@@ -11,8 +11,9 @@ from itertools import count
 from manager.core.facts import Known
 from manager.core.session_record import session_document, session_judgement
 from manager.core.step import Step
-from manager.fleet.commits import Write, Written, defect_error, sync_file_system, write_round
+from manager.fleet.commits import Write, Written, defect_error, write_round
 from manager.fleet.session import Session
+from spritemesh import files
 from spritemesh.errors import OpsError
 
 _log = logging.getLogger("ops_manager")
@@ -82,13 +83,13 @@ class Schedule:
             await asyncio.sleep(_SYNC_SECONDS)
             if self._unsynced:
                 self._unsynced = False
-                await loop.run_in_executor(self._syncer, sync_file_system, self._directory)
+                await loop.run_in_executor(self._syncer, files.sync_file_system, self._directory)
 
     def close(self) -> None:
         """No round is under way any more."""
         self._writer.shutdown()
         self._syncer.shutdown()
-        sync_file_system(self._directory)
+        files.sync_file_system(self._directory)
 
     def _ready(self, until: float) -> list[Session]:
         ready: list[Session] = []
@@ -165,7 +166,7 @@ def _histories(sessions: list[Session]) -> list[Known | None]:
 def _history(session: Session) -> Known | None:
     """None: the files hold what nobody thought of; the step goes without."""
     try:
-        return session.store.store.read_known(session.plan.settings.window)
+        return session.store.store.read_history(session.plan.settings.window)
     except Exception as defect:
         _tell(session, defect)
         return None

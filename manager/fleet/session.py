@@ -17,10 +17,11 @@ from manager.core.live import LiveLoop
 from manager.core.liveness import Connection
 from manager.core.registry import Entry
 from manager.fleet.commits import SessionStore, defect_error
-from manager.fleet.retries import Queue, delay, goodbye_error, trace_word
+from manager.fleet.retries import Queue, delay, trace_word
 from manager.fleet.sources import Source
 from manager.store import LoopStore
 from manager.transport.base import Endpoint
+from manager.transport.channel import goodbye_error
 from spritemesh import files
 from spritemesh.errors import OpsError
 from spritemesh.ids import new_trace_id
@@ -92,6 +93,7 @@ class Session:
         self.is_owner = False
         self.is_displaced = False  # its directory is gone, and what it owned with it
         self.told: tuple[JSON, ...] = ()  # what session.json judges
+        self.intents_seen: tuple[int, int] | None = None  # time and size of intents.jsonl
         self._host = host
         self._clock = clock  # epoch seconds
         self._gate = gate  # so many sessions connect at a time

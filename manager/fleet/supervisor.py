@@ -65,7 +65,6 @@ class Supervisor:
         self._clones = Clones()
         self._by_sprite: dict[str, set[Session]] = defaultdict(set)
         self._known_by: dict[Session, tuple[str, tuple[str, ...]]] = {}
-        self._intents: dict[str, tuple[int, int]] = {}
         self._ending: set[asyncio.Task[None]] = set()
         self._tasks: list[asyncio.Task[None]] = []
         self._stopping = False
@@ -125,11 +124,9 @@ class Supervisor:
         self._board.follow(entry.loop_id, lambda: self._view(session))
 
     async def _end(self, loop_ids: list[str]) -> None:
-        ending = [self._sessions.pop(loop_id) for loop_id in loop_ids if loop_id in self._sessions]
-        for session, task in ending:
-            task.cancel()
-            self._ending.add(task)
-            task.add_done_callback(partial(self._ended, session))
+        for loop_id in loop_ids:
+            if loop_id in self._sessions:
+                self._dismiss(loop_id)
         # Whoever waits here may be cancelled, as a reload is by a stop: their last steps go on all the same.
         if self._ending:
             await asyncio.wait(set(self._ending))
@@ -137,8 +134,12 @@ class Supervisor:
     def _renew(self, session: Session) -> None:
         """Begin a session anew whose directory is another one by now."""
         _log.warning("the directory %s was removed: its session begins anew", session.store.store.paths.ops)
-        _, task = self._sessions.pop(session.loop_id)
         session.displace()
+        self._dismiss(session.loop_id)
+
+    def _dismiss(self, loop_id: str) -> None:
+        """Have a session end, and hear of it when it has."""
+        session, task = self._sessions.pop(loop_id)
         task.cancel()
         self._ending.add(task)
         task.add_done_callback(partial(self._ended, session))
@@ -269,8 +270,8 @@ class Supervisor:
         except OSError:
             return
         seen = (stat.st_mtime_ns, stat.st_size)
-        if self._intents.get(session.loop_id) != seen:
-            self._intents[session.loop_id] = seen
+        if session.intents_seen != seen:
+            session.intents_seen = seen
             session.loop.intent(store.last_intent(), now)
             self.changed(session)
 

@@ -52,20 +52,25 @@ class LoopStore:
                 "drift_state",
             )
         }
-        rows, bad_rows = self.tail_rows(paths.reconcile_telemetry, window - 1)
-        controls, bad_controls = self.tail_rows(paths.control_telemetry, window)
-        return Known(
+        return self.read_history(window)._replace(
             state=documents["state"],
             health=documents["health"],
             heartbeat=documents["heartbeat"],
             sequence=documents["sequence_state"],
             transport_health=documents["transport_health"],
             drift=documents["drift_state"],
+            damaged_documents=tuple(damaged),
+        )
+
+    def read_history(self, window: int) -> Known:
+        """The rows of passes and of control before a pass, and the last intent. window: as in read_known."""
+        rows, bad_rows = self.tail_rows(self.paths.reconcile_telemetry, window - 1)
+        controls, bad_controls = self.tail_rows(self.paths.control_telemetry, window)
+        return Known(
             last_intent=self.last_intent(),
             reconcile_rows=rows,
             control_rows=controls,
             damaged_lines=bad_rows + bad_controls,
-            damaged_documents=tuple(damaged),
         )
 
     def read_cursor(self) -> Cursor:
@@ -151,12 +156,10 @@ class LoopStore:
         return True
 
     @staticmethod
-    def append_telemetry(path: str, row: JSON | None) -> bool:
-        """Append a row, if there is one; False when that failed (fails open)."""
-        if row is None:
-            return True
+    def append_telemetry(path: str, *rows: JSON | None) -> bool:
+        """Append rows, those that are there; False when that failed (fails open)."""
         try:
-            rotation.append_rows(path, [row], limit=ROTATE_BYTES)
+            rotation.append_rows(path, [row for row in rows if row is not None], limit=ROTATE_BYTES)
         except OSError:
             return False
         return True

@@ -1,4 +1,4 @@
-"""What all connections to agents over gRPC have in common: how gRPC is imported, options, and metadata."""
+"""What all connections to agents over gRPC share: how gRPC is imported, options, metadata, goodbyes."""
 
 import os
 
@@ -9,7 +9,10 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 
 from manager.transport.base import Endpoint
+from spritemesh.errors import OpsError
+from spritemesh.reasons import REASONS
 from spritemesh.traceparent import trace_headers
+from superloop.ops.v1 import sprite_pb2
 
 # Of a unary call.
 UNARY_SECONDS = 10.0
@@ -48,4 +51,11 @@ def call_metadata(endpoint: Endpoint, trace_id: str | None) -> tuple[tuple[str, 
     return (*token, *trace_headers(trace_id))
 
 
-__all__ = ["UNARY_SECONDS", "Options", "call_metadata", "grpc", "options"]
+def goodbye_error(goodbye: sprite_pb2.Goodbye) -> OpsError:
+    """Why a stream ended on purpose, as an error."""
+    reason = goodbye.reason if goodbye.reason in REASONS else "stream_broken"
+    seconds = goodbye.retry_after.ToMilliseconds() / 1000 if goodbye.HasField("retry_after") else None
+    return OpsError(reason, f"the agent ended the stream: {reason}", retry_after=seconds)
+
+
+__all__ = ["UNARY_SECONDS", "Options", "call_metadata", "goodbye_error", "grpc", "options"]

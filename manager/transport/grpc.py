@@ -1,12 +1,12 @@
 """An agent over gRPC."""
 
-import random
 import time
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
+from manager.transport.backoff import wait_for_return
 from manager.transport.base import Controlled, Endpoint, Retry
-from manager.transport.channel import UNARY_SECONDS, call_metadata, grpc, options
+from manager.transport.channel import UNARY_SECONDS, call_metadata, goodbye_error, grpc, options
 from manager.transport.silence import SilenceWatch
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import error_from_status
@@ -16,7 +16,6 @@ from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
 if TYPE_CHECKING:
     from spritemesh.control import ControlRequest
 
-_LONGEST_BACKOFF_SECONDS = 30.0
 # What a further try, unchanged, may mend.
 _RETRYABLE = frozenset(
     {
@@ -122,7 +121,7 @@ class GrpcTransport:
                             continue  # told before the connection broke
                         told_line = message.invalid_line.line
                     elif kind == "goodbye" and message.goodbye.reason in _RETRYABLE:
-                        raise _goodbye_error(message.goodbye)
+                        raise goodbye_error(message.goodbye)
                     yield message
                     if kind == "goodbye":
                         return
@@ -186,14 +185,10 @@ class GrpcTransport:
         time.sleep(max(self._retry.backoff_seconds * attempt, error.retry_after or 0))
 
     def _wait_for_return(self, error: OpsError, attempt: int) -> None:
-        """Wait for an agent to come back: exponential backoff with full jitter, without end."""
+        """Wait for an agent to come back; raise when waiting does not help."""
         if error.reason not in _RETRYABLE:
             _raise(error)
-        ceiling = min(_LONGEST_BACKOFF_SECONDS, self._retry.backoff_seconds * 2.0 ** min(attempt - 1, 10))
-        seconds = max(random.uniform(0.1, max(0.1, ceiling)), error.retry_after or 0)  # noqa: S311 - spreads reconnects, guards nothing
-        if self._retry.told is not None:
-            self._retry.told(error, seconds)
-        time.sleep(seconds)
+        wait_for_return(self._retry, error, attempt)
 
 
 def _move(place: pb.LogPosition, message: sprite_pb2.WatchEventsResponse) -> None:
@@ -201,11 +196,6 @@ def _move(place: pb.LogPosition, message: sprite_pb2.WatchEventsResponse) -> Non
     place.line = message.batch.last_line
     place.digest = message.batch.end_digest
     place.first_line_digest = message.head.position.first_line_digest
-
-
-def _goodbye_error(goodbye: sprite_pb2.Goodbye) -> OpsError:
-    retry_after = goodbye.retry_after.ToMilliseconds() / 1000 if goodbye.HasField("retry_after") else None
-    return OpsError(goodbye.reason, f"the agent ended the stream: {goodbye.reason}", retry_after=retry_after)
 
 
 def _raise(error: OpsError) -> NoReturn:

@@ -4,11 +4,11 @@ What HTTP cannot tell, compared with gRPC: digests, so that a replaced log is no
 its end; lines that are no events, which fail the answer that would hold them.
 """
 
-import random
 import time
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
+from manager.transport.backoff import wait_for_return
 from manager.transport.base import Controlled, Endpoint, Retry, control_command
 from manager.transport.http_client import Answer, HttpClient, NoAnswer, Timeouts, error_of, may_mend
 from manager.transport.http_events import Page, goodbye, messages_of, opened, read_page
@@ -24,7 +24,6 @@ if TYPE_CHECKING:
 _PAGE_EVENTS = 1000
 # How often a follower asks.
 _POLL_SECONDS = 1.0
-_LONGEST_BACKOFF_SECONDS = 30.0
 # Failures of a page that a smaller one, which ends before its cause, does not meet.
 _ASK_FOR_LESS = frozenset(
     {
@@ -101,7 +100,7 @@ class HttpTransport:
                     continue
                 if not follow or not page.passing:
                     raise page.error
-                self._wait_for_return(page.error, attempt)
+                wait_for_return(self._retry, page.error, attempt)
                 attempt += 1
                 continue
             attempt = 1
@@ -173,11 +172,3 @@ class HttpTransport:
             return answer
         error = error_of(answer, has_token=self._client.has_token)
         return Failure(error, may_mend(answer, error))
-
-    def _wait_for_return(self, error: OpsError, attempt: int) -> None:
-        """Wait for a service to come back: exponential backoff with full jitter, without end."""
-        ceiling = min(_LONGEST_BACKOFF_SECONDS, self._retry.backoff_seconds * 2.0 ** min(attempt - 1, 10))
-        seconds = max(random.uniform(0.1, max(0.1, ceiling)), error.retry_after or 0)  # noqa: S311 - spreads reconnects, guards nothing
-        if self._retry.told is not None:
-            self._retry.told(error, seconds)
-        time.sleep(seconds)

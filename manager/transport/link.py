@@ -16,15 +16,15 @@ Measured through a proxy (grpcio 1.85.1), which the options below are from:
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
-from contextlib import aclosing
+from collections.abc import AsyncGenerator, Callable, Iterator
+from contextlib import aclosing, contextmanager
 from typing import Any
 
-from google.protobuf.duration_pb2 import Duration
 from google.protobuf.message import Message
 
 from manager.transport.base import Endpoint
 from manager.transport.channel import UNARY_SECONDS, call_metadata, grpc, options
+from sprite_agent.runtime.feed import duration
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import error_from_status
 from superloop.ops.v1 import envelope_pb2 as pb
@@ -74,7 +74,7 @@ class Link:
             loop_id=loop_id,
             after=after,
             follow=True,
-            bookmark_interval=_duration(bookmark_seconds),
+            bookmark_interval=duration(bookmark_seconds),
             trace_id=trace_id or "",
             max_batch_bytes=max_batch_bytes,
         )
@@ -88,7 +88,7 @@ class Link:
         Ends after one that says that the agent drains; leaving early is as in `events`. One with a time that
         cannot be is OpsError `service_response_invalid`.
         """
-        request = sprite_pb2.WatchHeartbeatsRequest(loop_id=loop_id, interval=_duration(interval))
+        request = sprite_pb2.WatchHeartbeatsRequest(loop_id=loop_id, interval=duration(interval))
         messages = self._messages(
             "WatchHeartbeats", request, None, lambda message: message.heartbeat.agent.draining
         )
@@ -105,14 +105,8 @@ class Link:
         )
         metadata = call_metadata(self._endpoint, trace_id)
         stub = self._connected()
-        try:
+        with self._told():
             response = await stub.GetSnapshot(request, timeout=UNARY_SECONDS, metadata=metadata)
-        except grpc.aio.AioRpcError as error:
-            raise self._error(error) from error
-        except asyncio.CancelledError as error:
-            if _is_cancelled():
-                raise
-            raise self._broken("was left: the link is closed") from error
         if response is None or not response.HasField("snapshot"):
             raise self._invalid("answered without a snapshot")
         snapshot: pb.LoopRunSnapshot = response.snapshot
@@ -148,23 +142,31 @@ class Link:
         open_call = getattr(self._connected(), method)
         call = open_call(request, metadata=call_metadata(self._endpoint, trace_id))
         try:
-            while (message := await call.read()) is not grpc.aio.EOF:
-                if message is None:
-                    # gRPC hands this out for bytes that are no message of the method.
-                    raise self._invalid("sent what is no message of this stream")
-                yield message
-                if is_last(message):
-                    return
-            raise self._broken("ended the stream without a goodbye")
+            with self._told():
+                while (message := await call.read()) is not grpc.aio.EOF:
+                    if message is None:
+                        # gRPC hands this out for bytes that are no message of the method.
+                        raise self._invalid("sent what is no message of this stream")
+                    yield message
+                    if is_last(message):
+                        return
+                raise self._broken("ended the stream without a goodbye")
+        finally:
+            # A call that is merely dropped goes on at the server.
+            call.cancel()
+
+    @contextmanager
+    def _told(self) -> Iterator[None]:
+        """What gRPC raises within the block is told as an OpsError; a cancelled task keeps its
+        CancelledError."""
+        try:
+            yield
         except grpc.aio.AioRpcError as error:
             raise self._error(error) from error
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
             raise self._broken("was left: the link is closed") from error
-        finally:
-            # A call that is merely dropped goes on at the server.
-            call.cancel()
 
     def _connected(self) -> Any:
         """The stub on the channel, which gRPC connects when it is first needed."""
@@ -207,7 +209,3 @@ def _is_possible(heartbeat: sprite_pb2.Heartbeat) -> bool:
     return all(_EARLIEST <= at.seconds <= _LATEST and 0 <= at.nanos < _NANOS for at in times) and all(
         0 <= span.seconds <= _LONGEST and 0 <= span.nanos < _NANOS for span in spans
     )
-
-
-def _duration(seconds: float) -> Duration:
-    return Duration(seconds=int(seconds), nanos=int(seconds % 1 * 1e9))

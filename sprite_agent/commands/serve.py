@@ -12,6 +12,7 @@ from sprite_agent.identity import validate_sprite_id
 from sprite_agent.security import check_exposure, parse_address, read_metrics_token, read_token
 from spritemesh import jsontext
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
+from spritemesh.program import log_to_stderr
 
 if TYPE_CHECKING:
     from sprite_agent.server import Bound
@@ -95,9 +96,7 @@ def run(args: argparse.Namespace) -> int:
     ):
         if place is not None:
             check_exposure(place, needed, allow_unauthenticated=args.allow_unauthenticated, field=field)
-    logging.basicConfig(
-        stream=sys.stderr, level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s %(message)s"
-    )
+    log_to_stderr()
     _warn(args, token)
     # Imported late: a refused command line should not wait for gRPC.
     from sprite_agent.server import ServeSettings, serve

@@ -8,10 +8,7 @@ import os
 import stat
 
 from sprite_agent.runtime.statefiles import StateFiles
-from spritemesh import jsontext
-from spritemesh.jsontext import JSON
-from spritemesh.names import HEARTBEAT_WRITER
-from spritemesh.values import get
+from spritemesh.heartbeat import bears_mark
 from superloop.ops.v1 import envelope_pb2 as pb
 
 # Ours takes a few hundred bytes.
@@ -49,15 +46,6 @@ def is_own(path: str) -> bool:
             return bears_mark(file.read(_MAX_BYTES))
     except OSError:
         return False
-
-
-def bears_mark(text: str | bytes) -> bool:
-    """Whether the text of a heartbeat says that the agent wrote it."""
-    try:
-        document: JSON = jsontext.parse(text)
-    except jsontext.JSONError:
-        return False
-    return bool(get(document, "writer") == HEARTBEAT_WRITER)
 
 
 def without_own(snapshot: pb.LoopRunSnapshot) -> pb.LoopRunSnapshot:
