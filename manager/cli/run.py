@@ -11,7 +11,7 @@ from manager.cli.output import can_draw
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh.commandline import choice, refused
 from spritemesh.names import LISTEN_TOKEN_VARIABLE
-from spritemesh.program import log_to_stderr
+from spritemesh.program import log_to_stderr, long_lived
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -99,5 +99,6 @@ def run(args: argparse.Namespace) -> int:
         metrics_token=metrics_token,
         table=is_drawn,
     )
+    long_lived()
     asyncio.run(manage(settings))
     return 0

@@ -12,7 +12,7 @@ from sprite_agent.identity import validate_sprite_id
 from sprite_agent.security import check_exposure, parse_address, read_metrics_token, read_token
 from spritemesh import jsontext
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
-from spritemesh.program import log_to_stderr
+from spritemesh.program import log_to_stderr, long_lived
 
 if TYPE_CHECKING:
     from sprite_agent.server import Bound
@@ -113,6 +113,7 @@ def run(args: argparse.Namespace) -> int:
         runtime_timeout=args.runtime_timeout,
         sprite_id=sprite_id,
     )
+    long_lived()
     try:
         asyncio.run(serve(settings, _announce))
     except ExceptionGroup as group:
