@@ -6,7 +6,7 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
-from spritemesh.endpoints import check_token, is_port, is_unix_address
+from spritemesh.endpoints import SOCKET_PATH_BYTES, check_token, is_port, is_unix_address
 from spritemesh.errors import OpsError
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 
@@ -92,6 +92,13 @@ class Address(NamedTuple):
 def parse_address(text: str, *, field: str, unix: bool = True) -> Address:
     """HOST:PORT, [V6]:PORT or, if `unix`, unix:///path. Raises OpsError `invalid_request` with the flag."""
     if unix and is_unix_address(text):
+        size = len(os.fsencode(text.removeprefix("unix://")))
+        if size > SOCKET_PATH_BYTES:
+            raise OpsError(
+                "invalid_request",
+                f"{field}: a socket's path has {SOCKET_PATH_BYTES} bytes at most, this one {size}: {text}",
+                field=field,
+            )
         return Address(text, "", is_loopback=True)
     host, colon, port = text.rpartition(":")
     host = host.removeprefix("[").removesuffix("]")

@@ -3,6 +3,8 @@
 from spritemesh.errors import OpsError
 
 _UNIX = "unix:///"
+# What the kernel takes as the path of a socket, in bytes (unix(7): 108 with the closing zero).
+SOCKET_PATH_BYTES = 107
 
 
 def is_unix_address(text: str) -> bool:

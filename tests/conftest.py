@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
@@ -19,6 +20,13 @@ def repo(tmp_path: Path) -> Repo:
 def loop(repo: Repo) -> LoopFiles:
     """A loop of it with an empty log."""
     return repo.loop()
+
+
+@pytest.fixture
+def socket_path() -> Iterator[Path]:
+    """A path that a Unix socket may have, wherever the tests' own files are: the kernel takes 107 bytes."""
+    with TemporaryDirectory(prefix="s-") as short:
+        yield Path(short) / "s"
 
 
 @pytest.fixture

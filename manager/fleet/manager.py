@@ -23,6 +23,7 @@ from manager.store import loop_files
 from sprite_agent.security import Address, TokenCheck, parse_address
 from sprite_agent.stopping import stop_on_signals
 from spritemesh import jsontext
+from spritemesh.endpoints import SOCKET_PATH_BYTES
 from spritemesh.errors import OpsError
 from spritemesh.limits import raise_open_files
 
@@ -34,8 +35,6 @@ _WATCH_SECONDS = 1.0
 # A loop holds a connection and a lock; the rest of the process some dozens.
 _FILES_A_LOOP = 2
 _FILES_BESIDE = 100
-# What the system takes as the path of a socket.
-_SOCKET_PATH_BYTES = 100
 
 
 class ManagerSettings(NamedTuple):
@@ -161,7 +160,7 @@ async def _serve(
 
 def _own_socket(repo: str) -> Address | None:
     path = os.path.join(presence.fleet_directory(repo), "manager.sock")
-    if len(os.fsencode(path)) > _SOCKET_PATH_BYTES:
+    if len(os.fsencode(path)) > SOCKET_PATH_BYTES:
         _log.warning("the path %s is too long for a socket: give --listen, or nobody can ask", path)
         return None
     return parse_address(f"unix://{path}", field="--repo")

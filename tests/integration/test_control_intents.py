@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import signal
 import socket
 from collections.abc import Callable
@@ -398,10 +397,9 @@ def test_operator_who_does_not_wait_leaves_a_row_of_doubt(
 
 
 def test_unix_socket_is_a_way_as_any_other(
-    tmp_path: Path, loop: LoopFiles, through: OpenWay, start: StartAgent, runtime: Runtime
+    socket_path: Path, loop: LoopFiles, through: OpenWay, start: StartAgent, runtime: Runtime
 ) -> None:
-    place = Path(os.path.relpath(tmp_path)) / "agent.sock"
-    agent = start(*runtime.flags, grpc_at=f"unix://{place.absolute()}")
+    agent = start(*runtime.flags, grpc_at=f"unix://{socket_path}")
     ran = through(agent).control(*HOLDS)
     assert ran.code == 0
     assert ran.documents[0]["command"] == f"POST {agent.url}/ops/control"

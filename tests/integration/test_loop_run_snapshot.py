@@ -58,8 +58,10 @@ def test_token_may_come_from_the_environment(flags: tuple[str, ...], start: Star
     assert "wrong-token" not in refused(run(*words, "--service-token", "wrong-token"))
 
 
-def test_agent_on_a_unix_socket_is_asked(flags: tuple[str, ...], start: StartAgent, tmp_path: Path) -> None:
-    agent = start(grpc_at=f"unix://{tmp_path / 's'}")
+def test_agent_on_a_unix_socket_is_asked(
+    flags: tuple[str, ...], start: StartAgent, socket_path: Path
+) -> None:
+    agent = start(grpc_at=f"unix://{socket_path}")
     done = run(*WORDS, *flags, "--service-base-url", agent.url, "--service-token", TOKEN)
     assert (done.code, done.documents[0]["sequence"]["value"]) == (0, 3)
 

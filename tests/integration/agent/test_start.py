@@ -50,9 +50,9 @@ def test_token_may_come_from_file_or_environment(repo: Repo, start: StartAgent, 
         stub.ListLoops(sprite_pb2.ListLoopsRequest(), metadata=BEARER)
 
 
-def test_agent_listens_on_a_unix_socket(repo: Repo, start: StartAgent, tmp_path: Path) -> None:
+def test_agent_listens_on_a_unix_socket(repo: Repo, start: StartAgent, socket_path: Path) -> None:
     repo.loop("alpha", events(1, 2))
-    address = f"unix://{tmp_path / 'agent.sock'}"
+    address = f"unix://{socket_path}"
     agent = start(grpc_at=address)
     assert agent.address == address
     with agent.stub() as stub:
@@ -61,9 +61,9 @@ def test_agent_listens_on_a_unix_socket(repo: Repo, start: StartAgent, tmp_path:
 
 
 def test_socket_of_an_agent_that_was_killed_can_be_used_again(
-    repo: Repo, start: StartAgent, tmp_path: Path
+    repo: Repo, start: StartAgent, socket_path: Path
 ) -> None:
-    address = f"unix://{tmp_path / 'agent.sock'}"
+    address = f"unix://{socket_path}"
     first = start(grpc_at=address)
     first.process.kill()
     first.wait()
@@ -111,19 +111,23 @@ def test_busy_port_is_told_with_its_address(repo: Repo, start: StartAgent) -> No
         assert taken in refused(repo.root, "--grpc", taken, *WITH_TOKEN)
 
 
-def test_socket_of_a_living_agent_is_not_taken_over(repo: Repo, start: StartAgent, tmp_path: Path) -> None:
-    address = f"unix://{tmp_path / 'agent.sock'}"
+def test_socket_of_a_living_agent_is_not_taken_over(repo: Repo, start: StartAgent, socket_path: Path) -> None:
+    address = f"unix://{socket_path}"
     agent = start(grpc_at=address)
     assert address in refused(repo.root, "--grpc", address, *WITH_TOKEN)
     with agent.stub() as stub:
         stub.ListLoops(sprite_pb2.ListLoopsRequest(), metadata=BEARER)
 
 
-def test_file_in_the_place_of_the_socket_is_not_removed(repo: Repo, tmp_path: Path) -> None:
-    file = tmp_path / "agent.sock"
-    file.write_text("kept")
-    refused(repo.root, "--grpc", f"unix://{file}", *WITH_TOKEN)
-    assert file.read_text() == "kept"
+def test_file_in_the_place_of_the_socket_is_not_removed(repo: Repo, socket_path: Path) -> None:
+    socket_path.write_text("kept")
+    refused(repo.root, "--grpc", f"unix://{socket_path}", *WITH_TOKEN)
+    assert socket_path.read_text() == "kept"
+
+
+def test_path_that_no_socket_can_have_is_told_with_its_size(repo: Repo) -> None:
+    address = "unix:///" + "d/" * 60
+    assert "107 bytes at most, this one 121" in refused(repo.root, "--grpc", address, *WITH_TOKEN)
 
 
 @pytest.mark.parametrize(
