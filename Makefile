@@ -66,9 +66,43 @@ lint: $(STAMP) ## Check style, types, import rules, the wire contract and genera
 deploy-check: $(STAMP) ## Check alert rules, scrape configurations and queries with promtool
 	@$(BIN)/python -m tools.deploy_check
 
+# Error 1: something is known against a package. Error 3: there is nobody to ask, about all packages or some, so
+# that nothing is said of them. make itself ends with 2 either way; `python -m tools.audit` with that number.
+.PHONY: audit
+audit: $(STAMP) ## Look up what is known against the locked packages
+	@$(BIN)/python -m tools.audit
+
+.PHONY: wheel-check
+wheel-check: $(STAMP) ## Build the wheel twice, in unlike surroundings, and compare
+	@$(BIN)/python -m tools.wheel --check
+
+.PHONY: fuzz
+fuzz: $(STAMP) ## Fuzz one target for long: TARGET=name MINUTES=30; keeps what fails in tests/fuzz/corpus
+	@$(BIN)/python -m tests.fuzz $(TARGET) --minutes $(or $(MINUTES),1)$(if $(SEED), --seed $(SEED))
+
 .PHONY: bench
 bench: $(STAMP) ## Measure throughput, latency and memory
 	@$(BIN)/python -m bench $(ARGS)
+
+# Long runs of what the tests do in short. A failure tells the seed: SEED=n does the same again.
+.PHONY: crash
+crash: $(STAMP) ## Kill agents and manager at random, CYCLES=200 times, and compare with a fresh pass
+	@SPRITEMESH_CRASH_CYCLES=$(or $(CYCLES),200) $(if $(SEED),SPRITEMESH_CRASH_SEED=$(SEED)) \
+		$(BIN)/python -m pytest -q -s tests/faults/test_fleet_crash.py
+
+.PHONY: soak
+soak: $(STAMP) ## Watch memory, descriptors and threads of a manager of 200 sprites for MINUTES=30
+	@$(BIN)/python -m bench.soak $(or $(MINUTES),30)
+
+##@ Release
+
+.PHONY: wheel
+wheel: $(STAMP) ## Build dist/*.whl, the same bytes wherever this commit is built
+	@$(BIN)/python -m tools.wheel
+
+.PHONY: sbom
+sbom: $(STAMP) ## Write dist/sbom.cdx.json: what an installation runs, with hashes and licenses
+	@$(BIN)/python -m tools.sbom
 
 ##@ Contract
 

@@ -74,14 +74,14 @@ def run(place: Workplace) -> list[Figure]:
     processes.raise_descriptor_limit()
     sizes = _QUICK_SIZES if place.quick else _SIZES
     seconds = (_QUICK_SECONDS, _QUICK_SECONDS) if place.quick else (_COST_SECONDS, _AGES_SECONDS)
-    template = _template(place)
+    repo = template(place)
     costs = []
     bare: dict[str, float] = {}
     compared = 2000 if 2000 in sizes else sizes[-1]
     for size in sizes:
         if size == compared:
             bare = _bare(size, seconds[1])
-        costs.append(_measure(place, template, size, *seconds))
+        costs.append(_measure(place, repo, size, *seconds))
     figures = list(itertools.chain.from_iterable(_figures(cost) for cost in costs))
     return [
         *figures,
@@ -238,7 +238,7 @@ def _bare(size: int, seconds: float) -> dict[str, float]:
             return reader.answer()
 
 
-def _template(place: Workplace) -> str:
+def template(place: Workplace) -> str:
     """A repository with one running loop, whose snapshot all sprites copy."""
     first = sprites.loop_id(0)
     repo = place.repository("sprite", {first: place.log_of_lines(sprites.FIRST_LINES)})

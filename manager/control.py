@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from manager.store import loop_files
 from manager.transport import LOCAL, SPRITE_SERVICE, Controlled, Retry, Transport, control_command
+from sprite_agent.connected import connected_document, connected_of, local_user
 from sprite_agent.runtime.layout import ops_directory
 from spritemesh import audit, files, traceindex
 from spritemesh.bridge.control import Facts, facts_of_outcome, facts_of_request, intent_row
@@ -102,8 +103,9 @@ class _Remote:
 
     def _record(self, told: Told, outcome: "pb.ControlOutcome | None" = None) -> dict[str, JSON]:
         facts = self._facts(self._clock())
-        row = audit.record(self._files, told, facts)
-        steps = self._steps(told, facts)
+        connected = connected_document(local_user())
+        row = audit.record(self._files, told, facts, connected=connected)
+        steps = self._steps(told, facts, connected, outcome)
         if outcome is not None and not told.replayed:
             from sprite_agent.control.steps import told_steps
 
@@ -121,8 +123,14 @@ class _Remote:
             retry_backoff_seconds=int(retry.backoff_seconds),
         )
 
-    def _steps(self, told: Told, facts: Facts) -> list[traceindex.Entry]:
-        """What the trace index tells of it: an invocation, and the intent unless it was refused."""
+    def _steps(
+        self, told: Told, facts: Facts, connected: dict[str, JSON], outcome: "pb.ControlOutcome | None"
+    ) -> list[traceindex.Entry]:
+        """What the trace index tells of it: an invocation, and the intent unless it was refused.
+
+        connected: who asked here; the invocation says whom the agent saw, if it says so.
+        """
+        seen = connected_document(connected_of(outcome)) if outcome is not None else {}
 
         def step(kind: str, file: str, detail: dict[str, JSON]) -> traceindex.Entry:
             return traceindex.Entry(
@@ -141,8 +149,14 @@ class _Remote:
                 },
             )
 
-        intent = step("intent", self._files.intents, {"requestedBy": facts.requested_by})
+        intent = step(
+            "intent", self._files.intents, {"requestedBy": facts.requested_by, "connected": connected}
+        )
         replayed = told.replayed or None
-        detail: dict[str, JSON] = {"service": self._way.base_url, "replayed": replayed}
+        detail: dict[str, JSON] = {
+            "service": self._way.base_url,
+            "replayed": replayed,
+            "connected": seen or None,
+        }
         invocation = step("invocation", self._files.invocations, detail)
         return [invocation] if told.status == REFUSED else [intent, invocation]

@@ -25,13 +25,14 @@ _FACTS = {
         "last event confirm.observedLastEvent",
     ),
     "asked": ("by requestedBy", "note note", "timestamp"),
+    "connected": ("connected",),
     "command": ("command",),
     "key": ("idempotencyKey", "trace traceId"),
 }
 
 
 def control(document: JSON) -> RenderableType:
-    """A row of intents.jsonl (contract E.4) with `replayed`, `effect` and `reason` beside it."""
+    """A row of intents.jsonl (contract E.4) with `replayed`, `effect`, `reason` and `connected` beside it."""
     from rich.console import Group
     from rich.padding import Padding
 

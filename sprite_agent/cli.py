@@ -16,6 +16,9 @@ PROGRAM = Program(
     "Serve the agent loops of one repository to operators outside.",
     {
         "serve": Command("sprite_agent.commands.serve", "serve a repository's loops over gRPC"),
+        "check": Command(
+            "sprite_agent.commands.check", "look at all that an agent needs here, and ask the agent itself"
+        ),
         "demo-loop": Command(
             "sprite_agent.demo.cli",
             "play a runtime that writes a loop, to look at and to test with",
@@ -32,4 +35,4 @@ def main(argv: Sequence[str] | None = None) -> int:
         from sprite_agent.demo.cli import main as demo_main
 
         return demo_main(list(words[1:]))
-    return PROGRAM.main(words)
+    return PROGRAM.main(argv)

@@ -4,11 +4,9 @@ import asyncio
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
+from sprite_agent.limits import Limits
 from spritemesh.errors import OpsError
 
-# Of WatchEvents and WatchHeartbeats together: both of them for two thousand subscribers. Every stream costs
-# memory; health and control are not counted.
-MAX_STREAMS = 4096
 # How long a caller for whom there is no room should wait.
 FULL_RETRY_SECONDS = 5.0
 
@@ -38,9 +36,13 @@ class Room:
 
 
 class Drain:
-    """Whether the agent is ending, and how many streams have not said goodbye yet."""
+    """Whether the agent is ending, and how many streams have not said goodbye yet.
 
-    def __init__(self, wake: Callable[[], None], max_streams: int = MAX_STREAMS) -> None:
+    max_streams: of WatchEvents, WatchHeartbeats and requests over HTTP together; health and control are not
+    counted.
+    """
+
+    def __init__(self, wake: Callable[[], None], max_streams: int = Limits().streams) -> None:
         self._wake = wake
         self.event = asyncio.Event()
         self._room = Room(max_streams, "streams")

@@ -1,34 +1,45 @@
-"""What every call passes: token, drain, the translation of errors into statuses, and a count of its end.
+"""What every call over gRPC passes: limits, admission, drain, and a count of how it ended.
 
-Handlers raise OpsError and know nothing of statuses. The wrapped handlers are made once a method; only
-the decision to let a call in is made for each.
+Wrapped handlers (sprite_agent.handlers) are made once a method, each with a door of its own.
 """
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 import grpc
 from google.protobuf.message import DecodeError
 
-from sprite_agent.counts import CANCELLED, OK, UNKNOWN, Counts
-from sprite_agent.security import TokenCheck
+from sprite_agent.admission import Admission, Arrival, Right
+from sprite_agent.counts import UNKNOWN, Counts
+from sprite_agent.deadlines import COMMAND_SECONDS, Deadlines, late
+from sprite_agent.drain import Room
+from sprite_agent.handlers import undecodable, wrap
+from sprite_agent.peers import address_of, identities_of
+from sprite_agent.provenance import CURRENT, Provenance
+from sprite_agent.rooms import Rooms, Waits
+from spritemesh.control import from_message
 from spritemesh.errors import OpsError
-from spritemesh.grpcstatus import DETAILS_KEY, status_code, status_details, status_message
+from superloop.ops.v1 import control_pb2
 
-_log = logging.getLogger("sprite_agent")
 _HEALTH = "/grpc.health.v1.Health/"
+_CONTROLS = frozenset(
+    f"/{control_pb2.DESCRIPTOR.services_by_name['ControlService'].full_name}/{name}"
+    for name in ("CancelLoop", "ApprovePending", "RejectPending")
+)
 _EDGE = "grpc"  # in counts
 # How long a refused caller should wait for the next agent.
 DRAIN_RETRY_SECONDS = 2.0
+# Of those who ask what the server serves; each costs as much as a stream.
+_MAX_TALKS = 64
+# Requests of calls without credentials that are waited for. Of each gRPC may hold a whole message meanwhile.
+_MAX_STRANGERS = 64
 
 if TYPE_CHECKING:
     _Handler = grpc.RpcMethodHandler[Any, Any]
-    # Told why a call ended: a word of sprite_agent.counts.
-    _Ended = Callable[[str], None]
 
 
 class Speaker(NamedTuple):
@@ -43,20 +54,30 @@ _AGENT = Speaker("agent", "agent_draining", "agent_fault")
 
 
 class Gate(grpc.aio.ServerInterceptor):
-    """Interceptor of a server. Health checks need no token: probes have none."""
+    """Interceptor of a server. Health checks need no credentials: probes have none."""
 
     def __init__(
         self,
-        tokens: TokenCheck,
+        admission: Admission,
         is_draining: Callable[[], bool],
         counts: Counts | None = None,
         speaker: Speaker = _AGENT,
+        *,
+        command_seconds: float = COMMAND_SECONDS,
     ) -> None:
-        """counts: where ends of calls are counted."""
-        self._speaker = speaker
-        self._tokens = tokens
-        self._counts = counts or Counts()
-        self._is_draining = is_draining
+        """counts: where ends of calls are counted. command_seconds: what a runtime command may take."""
+        limits = admission.limits
+        self.speaker = speaker
+        self.admission = admission
+        self.counts = counts or Counts()
+        self.is_draining = is_draining
+        self.deadlines = Deadlines(limits.request_seconds, limits.unary_seconds, command_seconds)
+        # Calls of each connection.
+        self.connections = Rooms(
+            limits.streams_per_connection, "too_many_streams", "calls are open on the connection:"
+        )
+        self.talks = Room(_MAX_TALKS, "descriptions of the server")
+        self.strangers = Waits(_MAX_STRANGERS)
         self._wrapped: dict[str, _Handler] = {}
 
     async def intercept_service(
@@ -64,38 +85,106 @@ class Gate(grpc.aio.ServerInterceptor):
         continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler | None]],
         handler_call_details: grpc.HandlerCallDetails,
     ) -> _Handler:
-        """Let a call in, or answer it with a refusal of the same kind of method."""
+        """The handler of a method behind the gate; of one that is none, a refusal behind the gate."""
         method = handler_call_details.method
-        handler = await continuation(handler_call_details)
-        if handler is not None and method.startswith(_HEALTH):
-            return self._wrapped_once(method, handler)
-        refusal = self._tokens.refusal(handler_call_details.invocation_metadata or ())
-        if refusal is None and self._is_draining():
-            refusal = draining(self._speaker)
-        if handler is None or refusal is not None:
-            refusal = refusal or OpsError("unsupported_method", f"unknown method {method[:200]}")
-            self._counts.call_ended(_EDGE, UNKNOWN if handler is None else method[1:], refusal.reason)
-            return _refuse(handler, refusal)
-        return self._wrapped_once(method, handler)
-
-    def _wrapped_once(self, method: str, handler: _Handler) -> _Handler:
         wrapped = self._wrapped.get(method)
-        if wrapped is None:
-
-            def ended(reason: str) -> None:
-                self._counts.call_ended(_EDGE, method[1:], reason)
-
-            wrapped = self._wrapped[method] = _wrap(handler, ended, self._speaker)
+        if wrapped is not None:
+            return wrapped
+        handler = await continuation(handler_call_details)
+        if handler is None:
+            unknown = _unknown(method)
+            return wrap(unknown, Door(self, method, unknown, UNKNOWN))  # not kept: strangers name any
+        wrapped = self._wrapped[method] = wrap(handler, Door(self, method, handler, method[1:]))
         return wrapped
 
 
-async def abort(context: grpc.aio.ServicerContext[Any, Any], error: OpsError) -> None:
-    """End a call with the rich status of `error`; raises, never returns."""
-    await context.abort(
-        status_code(error),
-        status_message(error),
-        trailing_metadata=((DETAILS_KEY, status_details(error)),),
-    )
+class Door:
+    """Of one method: decides on its calls. label: of the method in counts."""
+
+    def __init__(self, gate: Gate, method: str, handler: _Handler, label: str) -> None:
+        self._gate = gate
+        self._method = method
+        self._decode = handler.request_deserializer
+        self._right = _right(method)
+        self._label = label
+        self._most = gate.admission.limits.request_bytes
+        self.speaker = gate.speaker
+        self.talks = gate.talks
+        # For a request to arrive.
+        self.patience = gate.deadlines.request
+
+    def knock(self, context: Any) -> Arrival:
+        """The call as it arrived."""
+        return Arrival(
+            _EDGE,
+            self._method,
+            self._right,
+            context.invocation_metadata() or (),
+            address_of(context),
+            identities_of(context),
+        )
+
+    def take_place(self, arrival: Arrival) -> bool:
+        """Take a place on the connection; whether one was taken, which `ended` gives back. All who come
+        through a Unix socket have one address: gRPC's own bound is the one of each connection there.
+
+        Raises OpsError `too_many_streams`.
+        """
+        if arrival.address == "unix":
+            return False
+        self._gate.connections.take(arrival.address)
+        return True
+
+    def enter(self, arrival: Arrival) -> Provenance:
+        """Who connected. Raises OpsError for who may not come in; nothing of the request is needed."""
+        provenance = self._gate.admission.enter(arrival)
+        if self._right is not Right.PUBLIC:
+            self._gate.admission.expect_body(arrival)
+        return provenance
+
+    def waits(self, patience: asyncio.Timeout) -> AbstractContextManager[None]:
+        """For the time in which a request is waited for. patience: bounds it."""
+        return self._gate.strangers.entered(patience) if self._right is Right.PUBLIC else nullcontext()
+
+    def message(self, arrival: Arrival, provenance: Provenance, data: bytes | None) -> Any:
+        """The message of a request's bytes; None: there are none. Raises OpsError for what is not taken."""
+        if data is not None and len(data) > self._most:
+            raise OpsError("message_too_large", f"the request is larger than {self._most} bytes")
+        message = None if data is None else self.decode(data)
+        self.check(arrival, provenance, data or b"", getattr(message, "loop_id", ""))
+        if message is None:
+            raise undecodable()
+        return message
+
+    def check(self, arrival: Arrival, provenance: Provenance, data: bytes, loop_id: str = "") -> None:
+        """Signature, rate and drain. Raises OpsError; from then on `CURRENT` tells who called."""
+        CURRENT.set(self._gate.admission.verify(arrival, provenance, loop_id=loop_id, body=data))
+        if self._gate.is_draining() and self._right is not Right.PUBLIC:
+            raise draining(self.speaker)
+
+    def decode(self, data: bytes) -> Any:
+        """The message of a request's bytes; None when they are none of the method."""
+        try:
+            return self._decode(data) if self._decode is not None else data
+        except DecodeError:
+            return None
+
+    def seconds(self, message: Any) -> float:
+        """What a call gets that set no deadline itself."""
+        deadlines = self._gate.deadlines
+        if self._right is Right.CONTROL:
+            return deadlines.control(from_message(message).confirmation)
+        return deadlines.unary
+
+    def late(self, seconds: float) -> OpsError:
+        """What a caller is told whose call took too long."""
+        return late(seconds, control=self._right is Right.CONTROL)
+
+    def ended(self, arrival: Arrival, reason: str, *, is_placed: bool) -> None:
+        """Count a call, and give its place back. reason: a word of sprite_agent.counts."""
+        if is_placed:
+            self._gate.connections.give(arrival.address)
+        self._gate.counts.call_ended(_EDGE, self._label, reason)
 
 
 def draining(speaker: Speaker) -> OpsError:
@@ -103,129 +192,16 @@ def draining(speaker: Speaker) -> OpsError:
     return OpsError(speaker.draining, f"the {speaker.name} is shutting down", retry_after=DRAIN_RETRY_SECONDS)
 
 
-class _Undecodable:
-    """Stands for request bytes that are no message of the method."""
+def _right(method: str) -> Right:
+    if method.startswith(_HEALTH):
+        return Right.PUBLIC
+    return Right.CONTROL if method in _CONTROLS else Right.READ
 
 
-def _wrap(handler: _Handler, ended: _Ended, speaker: Speaker) -> _Handler:
-    decode = handler.request_deserializer
+def _unknown(method: str) -> _Handler:
+    """Stands for a method that is not served."""
 
-    def deserialize(data: bytes) -> Any:
-        try:
-            return decode(data) if decode is not None else data
-        except DecodeError:
-            return _Undecodable()
+    async def refuse(_request: Any, _context: Any) -> Any:
+        raise OpsError("unsupported_method", f"unknown method {method[:200]}")
 
-    if handler.request_streaming:
-        talk: Any = handler.stream_stream  # of reflection, the only one
-
-        async def call_talk(requests: Any, context: Any) -> AsyncIterator[Any]:
-            reason = CANCELLED
-            try:
-                async for message in talk(_decoded(requests), context):
-                    yield message
-                reason = OK
-            except Exception as error:
-                reason = _reason(error)
-                await _fail(context, error, speaker)
-            finally:
-                ended(reason)
-
-        return grpc.stream_stream_rpc_method_handler(call_talk, deserialize, handler.response_serializer)
-    if handler.response_streaming:
-        stream: Any = handler.unary_stream
-
-        async def call_stream(request: Any, context: Any) -> None:
-            sending: asyncio.Task[None] | None = None
-            reason = CANCELLED
-            messages: AsyncIterator[Any] = stream(request, context)
-            try:
-                if isinstance(request, _Undecodable):
-                    raise _undecodable()
-                async for message in messages:
-                    # One message is on its way while the next is made.
-                    if sending is not None:
-                        await sending
-                    sending = asyncio.ensure_future(context.write(message))
-                    await asyncio.sleep(0)  # lets it start
-                if sending is not None:
-                    await sending
-                reason = OK
-            except grpc.aio.InternalError:
-                pass  # a write failed: the caller is gone, and that is no defect to log
-            except Exception as error:
-                if sending is not None:
-                    await sending
-                reason = _reason(error)
-                await _fail(context, error, speaker)
-            finally:
-                ended(reason)
-                if sending is not None:
-                    sending.cancel()
-                await messages.aclose()  # type: ignore[attr-defined]  # they are generators
-
-        return grpc.unary_stream_rpc_method_handler(call_stream, deserialize, handler.response_serializer)
-    unary: Any = handler.unary_unary
-
-    async def call_unary(request: Any, context: Any) -> Any:
-        reason = CANCELLED
-        try:
-            if isinstance(request, _Undecodable):
-                raise _undecodable()
-            answer = await unary(request, context)
-            reason = OK
-            return answer
-        except Exception as error:
-            reason = _reason(error)
-            await _fail(context, error, speaker)
-        finally:
-            ended(reason)
-
-    return grpc.unary_unary_rpc_method_handler(call_unary, deserialize, handler.response_serializer)
-
-
-def _undecodable() -> OpsError:
-    return OpsError("invalid_request", "the request is no message of this method", field="request")
-
-
-async def _decoded(requests: AsyncIterator[Any]) -> AsyncIterator[Any]:
-    async for request in requests:
-        if isinstance(request, _Undecodable):
-            raise _undecodable()
-        yield request
-
-
-def _reason(error: Exception) -> str:
-    """Why a call ends, in counts."""
-    if isinstance(error, grpc.aio.AbortError):
-        return UNKNOWN  # of a health check, with a bare status
-    return error.reason if isinstance(error, OpsError) else "agent_fault"
-
-
-async def _fail(context: Any, error: Exception, speaker: Speaker) -> None:
-    if isinstance(error, grpc.aio.AbortError | asyncio.CancelledError):
-        raise error
-    if not isinstance(error, OpsError):
-        _log.error("%s in a handler", speaker.fault, exc_info=error)
-        # The text of a defect may hold anything: it stays in the log.
-        error = OpsError(speaker.fault, f"the {speaker.name} met a defect; its log says more")
-    await abort(context, error)
-
-
-def _refuse(handler: _Handler | None, refusal: OpsError) -> _Handler:
-    async def refuse_unary(_request: Any, context: Any) -> None:
-        await abort(context, refusal)
-
-    async def refuse_stream(_request: Any, context: Any) -> AsyncIterator[Any]:
-        await abort(context, refusal)
-        yield
-
-    if handler is None:
-        return grpc.unary_unary_rpc_method_handler(refuse_unary)
-    if handler.request_streaming:
-        if handler.response_streaming:
-            return grpc.stream_stream_rpc_method_handler(refuse_stream)
-        return grpc.stream_unary_rpc_method_handler(refuse_unary)
-    if handler.response_streaming:
-        return grpc.unary_stream_rpc_method_handler(refuse_stream)
-    return grpc.unary_unary_rpc_method_handler(refuse_unary)
+    return grpc.unary_unary_rpc_method_handler(refuse)

@@ -10,6 +10,7 @@ import secrets
 from contextlib import suppress
 
 from sprite_agent.runtime.layout import agent_directory
+from spritemesh import modes
 from spritemesh.errors import OpsError
 from spritemesh.ids import printable
 
@@ -66,12 +67,13 @@ def _read(path: str) -> str | None:
 
 def _make(path: str) -> None:
     """Keep a new id, whole or not at all, unless another agent was first. Raises OSError."""
-    os.makedirs(os.path.dirname(path), exist_ok=True)
+    modes.make_directory(os.path.dirname(path))
     sprite_id = secrets.token_hex(16)
     # Of a name that nobody else has: agents of several machines may share a disk, and their process ids.
     temporary = f"{path}.{sprite_id}.tmp"
     try:
-        with open(temporary, "wb") as file:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
+        with open(os.open(temporary, flags, modes.FILE), "wb") as file:
             file.write(sprite_id.encode() + b"\n")
             file.flush()
             os.fsync(file.fileno())

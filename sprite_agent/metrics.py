@@ -19,6 +19,7 @@ from sprite_agent.heartbeat import HeartbeatSource
 from sprite_agent.lag import LagProbe
 from sprite_agent.runtime.layout import loop_paths
 from sprite_agent.runtime.repository import Repository
+from sprite_agent.usage import Usage, UsageMoment
 from spritemesh import __version__
 
 # Loops with series of their own: those whose logs were written last. The others are summed.
@@ -39,6 +40,7 @@ class AgentMetrics:
         desk: ControlDesk,
         counts: Counts,
         methods: tuple[str, ...],
+        usage: Usage,
     ) -> None:
         """methods: full names of the gRPC methods served, whose calls that ended well are told from 0 on."""
         self._repository = repository
@@ -48,6 +50,7 @@ class AgentMetrics:
         self._desk = desk
         self._counts = counts
         self._methods = methods
+        self._usage = usage
 
     def snapshot(self) -> "AgentCollector":
         """The agent as it is now; its files are read when this is collected."""
@@ -55,8 +58,7 @@ class AgentMetrics:
         moment = Moment(
             draining=self._drain.started,
             lag_seconds=self._lag.seconds,
-            streams=self._drain.open_streams,
-            streams_limit=self._drain.max_streams,
+            usage=self._usage.moment(),
             operations=self._desk.running,
             operations_limit=self._desk.max_operations,
             calls=calls | self._counts.calls,
@@ -70,8 +72,7 @@ class Moment(NamedTuple):
 
     draining: bool
     lag_seconds: float
-    streams: int
-    streams_limit: int
+    usage: UsageMoment
     operations: int
     operations_limit: int
     calls: dict[EndedCall, int]
@@ -96,8 +97,21 @@ class AgentCollector:
             "How late the event loop woke up, the worst of the last few seconds.",
             now.lag_seconds,
         )
-        yield _gauge("streams", "Streams open now.", now.streams)
-        yield _gauge("streams_limit", "Streams that may be open.", now.streams_limit)
+        yield _gauge("streams", "Streams open now.", now.usage.streams)
+        yield _gauge("streams_limit", "Streams that may be open.", now.usage.limits.streams)
+        yield _gauge(
+            "connection_calls_max",
+            "Calls open now on the connection with the most.",
+            now.usage.connection_calls,
+        )
+        yield _gauge(
+            "loop_subscribers_max", "Event streams open now of the loop with the most.", now.usage.subscribers
+        )
+        yield _gauge("http_connections", "Connections over HTTP open now.", now.usage.http_connections)
+        limits = _gauge("limit", "A limit, by its name in --limit.", labels=("limit",))
+        for name, value in now.usage.named_limits():
+            limits.add_metric((name,), value)
+        yield limits
         calls = CounterMetricFamily(
             "sprite_agent_calls", "Calls that ended, streams included.", labels=EndedCall._fields
         )

@@ -6,11 +6,16 @@ import os
 from collections.abc import Iterable
 from typing import NamedTuple
 
+from sprite_agent.provenance import token_id
 from spritemesh.endpoints import SOCKET_PATH_BYTES, check_token, is_port, is_unix_address
 from spritemesh.errors import OpsError
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 
+# Where an agent listens unless it is told otherwise.
+DEFAULT_GRPC = "127.0.0.1:50551"
 _MAX_TOKEN_BYTES = 4096
+# Of one call, which counts as one failure: both headers, each from client and proxy. More would be guesses.
+_MAX_OFFERS = 4
 
 
 class TokenCheck:
@@ -18,6 +23,8 @@ class TokenCheck:
 
     def __init__(self, token: str) -> None:
         self._token = token.encode()
+        # As records name it; "" without a token.
+        self.id = token_id(token)
 
     @property
     def is_open(self) -> bool:
@@ -28,7 +35,7 @@ class TokenCheck:
         """None when `authorization: Bearer <token>` or `x-ops-token: <token>` is right (contract D.1)."""
         if not self._token:
             return None
-        offered = False
+        offers = 0
         allowed = False
         for name, value in metadata:
             if name == "authorization":
@@ -39,11 +46,13 @@ class TokenCheck:
                 credential = _text(value)
             else:
                 continue
-            offered = True
+            offers += 1
+            if offers > _MAX_OFFERS:
+                break
             allowed |= hmac.compare_digest(credential.strip().encode(), self._token)
         if allowed:
             return None
-        if offered:
+        if offers:
             return OpsError("token_wrong", "the token is not the one of this server")
         return OpsError("token_missing", "a token is needed in `authorization: Bearer` or `x-ops-token`")
 
@@ -107,31 +116,6 @@ def parse_address(text: str, *, field: str, unix: bool = True) -> Address:
         raise OpsError("invalid_request", f"{field} must be {forms}: {text}", field=field)
     target = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
     return Address(target, host, is_loopback(host))
-
-
-def check_exposure(
-    address: Address,
-    token: str,
-    *,
-    allow_unauthenticated: bool,
-    field: str,
-    variable: str = SERVICE_TOKEN_VARIABLE,
-) -> None:
-    """Refuse to serve openly, unless that was asked for and only this host can reach it (contract L14)."""
-    if token:
-        return
-    if not allow_unauthenticated:
-        raise OpsError(
-            "token_not_configured",
-            f"no token: give --token-file or {variable}, or --allow-unauthenticated",
-            field="--token",
-        )
-    if not address.is_loopback:
-        raise OpsError(
-            "insecure_bind_refused",
-            f"without a token only loopback may be listened on: {address.target}",
-            field=field,
-        )
 
 
 def is_loopback(host: str) -> bool:

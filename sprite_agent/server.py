@@ -8,29 +8,34 @@ from typing import TYPE_CHECKING, NamedTuple
 
 import grpc
 
+from sprite_agent.admission import Admission
 from sprite_agent.changes import ChangeHub
 from sprite_agent.control import ControlPlane
 from sprite_agent.counts import Counts
 from sprite_agent.desk import ControlDesk
 from sprite_agent.drain import Drain
 from sprite_agent.gate import Gate
+from sprite_agent.guard import Guard
 from sprite_agent.heartbeat import DEFAULT_INTERVAL_SECONDS, HeartbeatFile, HeartbeatSource
 from sprite_agent.identity import kept_sprite_id
 from sprite_agent.lag import LagProbe, Resumption
-from sprite_agent.listening import SERVER_OPTIONS, listen
+from sprite_agent.listening import listen, server_options
+from sprite_agent.rooms import Rooms
 from sprite_agent.runtime.layout import resolve_repo
 from sprite_agent.runtime.repository import Repository
-from sprite_agent.security import Address, TokenCheck
+from sprite_agent.security import Address
 from sprite_agent.services.control import ControlService
 from sprite_agent.services.health import DrainingHealthServicer
 from sprite_agent.services.sprite import SpriteService
 from sprite_agent.services.standard import add_standard_services
 from sprite_agent.stopping import stop_on_signals
+from sprite_agent.usage import Usage
 from spritemesh.ids import new_boot_id
 from spritemesh.limits import raise_open_files
 from superloop.ops.v1 import control_pb2, control_pb2_grpc, sprite_pb2, sprite_pb2_grpc
 
 if TYPE_CHECKING:
+    from sprite_agent.certificates import Certificates
     from sprite_agent.http.listener import Listener
     from sprite_agent.http.metrics import MetricsServer
 
@@ -50,14 +55,14 @@ _WORKERS = 8
 
 
 class ServeSettings(NamedTuple):
-    """repo: path of the repository. token "": open. heartbeat_interval: seconds between writes of
-    heartbeat.v1.json, at least 0.25. runtime_command None: as ControlPlane finds it. runtime_timeout:
-    seconds that a runtime command may take. http None: HTTP is not served; metrics None: metrics are not.
-    metrics_token "": open. sprite_id "": the one that the repository keeps."""
+    """repo: path of the repository. guard: of all who call but scrapers. heartbeat_interval: seconds between
+    writes of heartbeat.v1.json, at least 0.25. runtime_command None: as ControlPlane finds it.
+    runtime_timeout: seconds that a runtime command may take. http None: HTTP is not served; metrics None:
+    metrics are not. metrics_token "": open. sprite_id "": the one that the repository keeps."""
 
     repo: str
     address: Address
-    token: str
+    guard: Guard
     http: Address | None = None
     metrics: Address | None = None
     metrics_token: str = ""
@@ -78,15 +83,16 @@ class Bound(NamedTuple):
 async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None:
     """Serve until SIGTERM or SIGINT; then drain. `ready` is told the bound address once calls are taken.
 
-    A second signal ends the process at once with 128 + its number. Raises OpsError `repo_not_found` or
-    `address_unavailable` before anything is served.
+    A second signal ends the process at once with 128 + its number. Raises OpsError `repo_not_found`,
+    `tls_files_invalid` or `address_unavailable` before anything is served.
     """
     path = resolve_repo(settings.repo)
+    certificates = settings.guard.certificates()
     sprite_id = settings.sprite_id or kept_sprite_id(path)
     repository = Repository(path, boot_id=new_boot_id(), sprite_id=sprite_id)
     raise_open_files()  # each subscriber needs one
     hub = ChangeHub()
-    drain = Drain(hub.wake_all)
+    drain = Drain(hub.wake_all, settings.guard.limits.streams)
 
     def resumed(pause: Resumption) -> None:
         """There may be a copy of this process by now, and others must be able to tell."""
@@ -100,22 +106,34 @@ async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None
 
     lag = LagProbe(resumed)
     heartbeats = HeartbeatSource(repository, lag)
-    tokens = TokenCheck(settings.token)
+    admission = settings.guard.admission()
     plane = ControlPlane(
         repository, runtime=settings.runtime_command, runtime_timeout=settings.runtime_timeout
     )
     counts = Counts()
     with ThreadPoolExecutor(_WORKERS, "read") as pool:
-        gate = Gate(tokens, lambda: drain.started, counts)
-        server = grpc.aio.server(interceptors=(gate,), options=SERVER_OPTIONS)
-        service = SpriteService(repository, hub, heartbeats, drain, pool)
+        gate = Gate(admission, lambda: drain.started, counts, command_seconds=settings.runtime_timeout)
+        server = grpc.aio.server(interceptors=(gate,), options=server_options(admission.limits))
+        subscribers = Rooms(
+            admission.limits.subscribers_per_loop,
+            "too_many_subscribers",
+            "event streams of the loop are open:",
+        )
+        service = SpriteService(repository, hub, heartbeats, drain, pool, subscribers)
         desk = ControlDesk(plane, counts=counts)
         sprite_pb2_grpc.add_SpriteServiceServicer_to_server(service, server)
         control_pb2_grpc.add_ControlServiceServicer_to_server(ControlService(desk), server)
         health = await add_standard_services(_SERVICES, server, drain.event)
-        bound = listen(server, settings.address)
-        http = _http(settings.http, repository, tokens, drain, pool, desk, counts)
-        metrics = _metrics(settings, repository, heartbeats, lag, drain, desk, counts)
+        bound = listen(server, settings.address, certificates=certificates)
+        http = _http(settings, certificates, repository, admission, drain, pool, desk, counts)
+        usage = Usage(
+            admission.limits,
+            streams=lambda: drain.open_streams,
+            connection_calls=lambda: gate.connections.fullest,
+            subscribers=lambda: subscribers.fullest,
+            http_connections=lambda: 0 if http is None else http.connections,
+        )
+        metrics = _metrics(settings, certificates, repository, heartbeats, lag, drain, desk, counts, usage)
         try:
             await server.start()
             if http is not None:
@@ -170,32 +188,38 @@ async def _drain(
 
 
 def _http(
-    address: Address | None,
+    settings: ServeSettings,
+    certificates: "Certificates | None",
     repository: Repository,
-    tokens: TokenCheck,
+    admission: Admission,
     drain: Drain,
     pool: ThreadPoolExecutor,
     desk: ControlDesk,
     counts: Counts,
 ) -> "Listener | None":
     """The listener for clients of v1; None without an address. Raises OpsError `address_unavailable`."""
-    if address is None:
+    if settings.http is None:
         return None
     # Most agents serve no HTTP, and should not wait for its imports.
     from sprite_agent.http.bridge import Bridge
     from sprite_agent.http.listener import Listener
 
-    return Listener(Bridge(repository, tokens, drain, pool, desk, counts), address)
+    bridge = Bridge(
+        repository, admission, drain, pool, desk, counts, command_seconds=settings.runtime_timeout
+    )
+    return Listener(bridge, settings.http, admission.limits, certificates=certificates)
 
 
 def _metrics(
     settings: ServeSettings,
+    certificates: "Certificates | None",
     repository: Repository,
     heartbeats: HeartbeatSource,
     lag: LagProbe,
     drain: Drain,
     desk: ControlDesk,
     counts: Counts,
+    usage: Usage,
 ) -> "MetricsServer | None":
     """The listener for scrapers; None without an address. Raises OpsError `address_unavailable`."""
     if settings.metrics is None:
@@ -204,8 +228,9 @@ def _metrics(
     from sprite_agent.http.metrics import MetricsServer
     from sprite_agent.metrics import AgentMetrics
 
-    source = AgentMetrics(repository, heartbeats, lag, drain, desk, counts, _methods())
-    return MetricsServer(source, settings.metrics, TokenCheck(settings.metrics_token))
+    source = AgentMetrics(repository, heartbeats, lag, drain, desk, counts, _methods(), usage)
+    admission = settings.guard.scrapes(settings.metrics_token).admission()
+    return MetricsServer(source, settings.metrics, admission, certificates)
 
 
 def _methods() -> tuple[str, ...]:

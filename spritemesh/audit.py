@@ -1,19 +1,23 @@
 """The audit of control: three files of a loop's manager directory, synced before anybody hears "done".
 
-Telemetry fails open, control fails closed: what cannot be recorded is not run (`audit_unavailable`).
+Telemetry fails open, control fails closed: what cannot be recorded is not run (`audit_unavailable`). Beside
+the audit of invocations there is a hash chain (`spritemesh.auditchain`), which says who connected, too.
 """
 
 import errno
 import os
+from collections.abc import Mapping
+from contextlib import suppress
 from typing import NamedTuple
 
-from spritemesh import files, jsontext
+from spritemesh import chaining, files, jsontext, modes
 from spritemesh.bridge.control import Facts, control_row, intent_row, invocation_row
 from spritemesh.bridge.told import REFUSED, Told
+from spritemesh.chaining import ChainFiles
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
-from spritemesh.times import format_utc
-from spritemesh.values import get
+from spritemesh.times import format_utc, format_utc_milliseconds
+from spritemesh.values import drop, get, nz
 
 # More than the three rows of one request: a note and an output tail are bounded.
 _RESERVE_BYTES = 512 * 1024
@@ -27,6 +31,12 @@ class AuditFiles(NamedTuple):
     intents: str
     control: str
     invocations: str
+
+    @property
+    def chained(self) -> ChainFiles:
+        """The invocations with their chain."""
+        stem = self.invocations.removesuffix(".jsonl")
+        return ChainFiles(self.invocations, f"{stem}.chain.jsonl", f"{stem}.chain.head")
 
 
 def audit_files(ops: str) -> AuditFiles:
@@ -43,10 +53,11 @@ def check_writable(paths: AuditFiles) -> None:
 
     Missing directories are made. Space is tried beside the files, so that no reader meets the trial.
     """
+    every = {*paths, *paths.chained}
     try:
         # Space is that of a device; whether a file can be made, a matter of its directory.
-        to_try = {_device(path): os.path.dirname(path) for path in paths}
-        directories = set(to_try.values()).union(os.path.dirname(path) for path in paths if not _opens(path))
+        to_try = {_device(path): os.path.dirname(path) for path in every}
+        directories = set(to_try.values()).union(os.path.dirname(path) for path in every if not _opens(path))
         for directory in directories:
             _try_space(directory)
     except OSError as error:
@@ -55,10 +66,18 @@ def check_writable(paths: AuditFiles) -> None:
         ) from error
 
 
-def record(paths: AuditFiles, told: Told, facts: Facts, *, only_missing: bool = False) -> dict[str, JSON]:
+def record(
+    paths: AuditFiles,
+    told: Told,
+    facts: Facts,
+    *,
+    connected: Mapping[str, JSON] | None = None,
+    only_missing: bool = False,
+) -> dict[str, JSON]:
     """Append the row of each file, synced, and return that of intents.jsonl.
 
-    only_missing: leave out rows that are among the last of their file already; after a crash some may be.
+    connected: who connected, for the chain alone: v1's rows have no member for it. only_missing: leave out
+    rows that are among the last of their file already; after a crash some may be.
 
     Of a refusal there is only the row of invocations: intents.jsonl and its telemetry hold what was run,
     and health judges by their last row. Raises OpsError `audit_unavailable`.
@@ -69,19 +88,36 @@ def record(paths: AuditFiles, told: Told, facts: Facts, *, only_missing: bool = 
         rows = [(paths.intents, row), (paths.control, control_row(told, facts)), *rows]
     for path, line in rows:
         try:
-            if not (only_missing and _is_recorded(path, facts)):
+            recorded = _recorded(path, facts) if only_missing else b""
+            if path == paths.invocations:
+                chain = chaining.complete if recorded else chaining.append
+                chain(paths.chained, recorded or files.row_lines([line]), _about(facts, connected))
+            elif not recorded:
                 files.append_rows(path, [line], sync=True)
         except OSError as error:
             raise OpsError(
                 "audit_unavailable",
-                f"cannot write {path}: {error.strerror}; the request with key {facts.idempotency_key} ended:"
-                f" {told.status}",
+                f"cannot write {error.filename or path}: {error.strerror};"
+                f" the request with key {facts.idempotency_key} ended: {told.status}",
             ) from error
     return row
 
 
-def _is_recorded(path: str, facts: Facts) -> bool:
-    """Whether a row of this execution is among the last ones. Raises OSError.
+def _about(facts: Facts, connected: Mapping[str, JSON] | None) -> dict[str, JSON]:
+    """What the chain says of a request beside its line."""
+    return drop(
+        {
+            "at": format_utc_milliseconds(facts.finished_at),
+            "requestedBy": nz(facts.requested_by),
+            "traceId": nz(facts.trace_id),
+            "idempotencyKey": nz(facts.idempotency_key),
+            "connected": dict(connected) if connected else None,
+        }
+    )
+
+
+def _recorded(path: str, facts: Facts) -> bytes:
+    """The line of this execution among the last ones, with a newline; b"" when there is none. Raises OSError.
 
     Others may have its key: refusals, and what did not run before, after which the key was free again.
     """
@@ -99,8 +135,8 @@ def _is_recorded(path: str, facts: Facts) -> bool:
             and isinstance(ended, str)
             and ended >= began
         ):
-            return True
-    return False
+            return line + b"\n"
+    return b""
 
 
 def _device(path: str) -> int:
@@ -109,7 +145,7 @@ def _device(path: str) -> int:
     try:
         return os.stat(directory).st_dev
     except FileNotFoundError:
-        os.makedirs(directory, exist_ok=True)
+        modes.make_directory(directory)
         return os.stat(directory).st_dev
 
 
@@ -125,9 +161,18 @@ def _opens(path: str) -> bool:
 
 
 def _try_space(directory: str) -> None:
-    """Reserve space for rows and give it back. Raises OSError with the file's name."""
-    probe = os.path.join(directory, f".audit-{os.urandom(8).hex()}.tmp")
-    handle = os.open(probe, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    """Reserve space for rows and give it back. Raises OSError with the file's name.
+
+    The trial has the same name each time, so that what a crash leaves goes with the next one. Trials at the
+    same time share it; that of another user is let alone.
+    """
+    flags = os.O_WRONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
+    probe = os.path.join(directory, ".audit.tmp")
+    try:
+        handle = os.open(probe, flags, modes.FILE)
+    except PermissionError:
+        probe = os.path.join(directory, f".audit-{os.urandom(8).hex()}.tmp")
+        handle = os.open(probe, flags | os.O_EXCL, modes.FILE)
     try:
         os.posix_fallocate(handle, 0, _RESERVE_BYTES)
     except OSError as error:
@@ -136,4 +181,5 @@ def _try_space(directory: str) -> None:
             raise OSError(error.errno, error.strerror, directory) from error
     finally:
         os.close(handle)
-        os.unlink(probe)
+        with suppress(FileNotFoundError):
+            os.unlink(probe)

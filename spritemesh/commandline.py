@@ -66,15 +66,18 @@ class Parser(argparse.ArgumentParser):
             if action.dest not in given:
                 continue
             flag, text = given[action.dest]
-            if action.nargs == 0:
+            if isinstance(action, Repeated):
+                setattr(values, action.dest, text)
+            elif action.nargs == 0:
                 setattr(values, action.dest, True)
             elif text or action.type or action.choices:
                 setattr(values, action.dest, _value(action, flag, text))
         return values
 
-    def _walk(self, words: Sequence[str]) -> dict[str, tuple[str, str]]:
-        """Flag and text of each destination that occurs; of repeated flags the last."""
-        given: dict[str, tuple[str, str]] = {}
+    def _walk(self, words: Sequence[str]) -> dict[str, tuple[str, Any]]:
+        """Flag and text of each destination that occurs; of a flag that was given again the last, of a
+        `Repeated` one a tuple of all."""
+        given: dict[str, tuple[str, Any]] = {}
         rest = iter(words)
         for word in rest:
             name, equals, attached = word.partition("=") if word.startswith("--") else (word, "", "")
@@ -90,19 +93,29 @@ class Parser(argparse.ArgumentParser):
                 raise Stop(0, out=self.format_help())
             if action.nargs == 0:
                 given[action.dest] = (name, "")
-            elif equals:
-                given[action.dest] = (name, attached)
             else:
-                text = next(rest, None)
+                text = attached if equals else next(rest, None)
                 if text is None:
                     raise Stop(1)
-                given[action.dest] = (name, text)
+                before = given.get(action.dest, ("", ()))[1]
+                given[action.dest] = (name, (*before, text) if isinstance(action, Repeated) else text)
         return given
 
     def _next_word(self, given: Mapping[str, object]) -> argparse.Action | None:
         """What the next word that is no flag stands for; None when no more of them are taken."""
         words = (action for action in self._actions if not action.option_strings)
         return next((action for action in words if action.dest not in given), None)
+
+
+class Repeated(argparse.Action):
+    """A flag that may be given several times: its value is a tuple of texts, empty without it."""
+
+    def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
+        super().__init__(option_strings, dest, **{**settings, "default": ()})
+
+    def __call__(self, *_: object) -> None:
+        """For argparse's own reading, which `Parser` does without."""
+        raise NotImplementedError
 
 
 def refused(flag: str, problem: str) -> OpsError:

@@ -1,10 +1,33 @@
 """What both ends of a connection hold to be an address and a token: what one offers, the other must take."""
 
+from typing import NamedTuple
+
 from spritemesh.errors import OpsError
 
 _UNIX = "unix:///"
 # What the kernel takes as the path of a socket, in bytes (unix(7): 108 with the closing zero).
 SOCKET_PATH_BYTES = 107
+
+
+class Trust(NamedTuple):
+    """Whom a client believes to be the server, and how it proves who it is itself. Paths of PEM files.
+
+    ca: authorities, "": those of the system. cert, key: the client's own, both or neither. server_name: that
+    the server's certificate must have, "": the host of the address. member: the member of the registry that
+    holds them; "": flags do.
+    """
+
+    ca: str = ""
+    cert: str = ""
+    key: str = ""
+    server_name: str = ""
+    member: str = ""
+
+    def named(self, part: str) -> str:
+        """What gives a part: "ca", "cert", "key" or "server-name"."""
+        if not self.member:
+            return f"--tls-{part}"
+        return f"{self.member}.{'serverName' if part == 'server-name' else part}"
 
 
 def is_unix_address(text: str) -> bool:

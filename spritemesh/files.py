@@ -4,18 +4,26 @@ State is written to a temporary file, synced, then renamed over the old one (con
 whose last line was torn by a crash gets its newline before the next row, so that the damage stays in
 that one line. Locks are advisory and sit on the directory itself, so that they leave no file behind and
 die with their process (contract L9).
+
+What is made here is its owner's alone (`spritemesh.modes`), unless `private` is False: then the umask
+decides.
 """
 
 import errno
 import fcntl
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
+from functools import cache
+from typing import TYPE_CHECKING
 
-from spritemesh import jsontext
+from spritemesh import jsontext, modes
 from spritemesh.errors import OpsError, kind_of
 from spritemesh.jsontext import JSON
+
+if TYPE_CHECKING:
+    import ctypes
 
 # How often a waiting process looks at a lock again, seconds.
 _LOCK_POLL_SECONDS = 0.02
@@ -58,23 +66,53 @@ def read_object(path: str, *, what: str = "file") -> dict[str, JSON] | None:
     return value
 
 
-def write_atomic(path: str, data: bytes) -> None:
+def write_atomic(path: str, data: bytes, *, private: bool = True) -> None:
     """Replace `path` by `data`, synced, so that a reader or a crash meets the old or the new whole.
 
-    Makes missing parent directories. Raises OpsError `state_unwritable`; the old content stays then.
+    A file that is there already keeps its mode. Makes missing parent directories. Raises OpsError
+    `state_unwritable`; the old content stays then.
     """
     directory = os.path.dirname(path) or "."
-    temporary = f"{path}.{os.getpid()}.tmp"
     try:
-        os.makedirs(directory, exist_ok=True)
-        with open(temporary, "wb") as file:
-            file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
-        os.replace(temporary, path)
+        _make_directory(directory, private=private)
+        handle, temporary = open_temporary(path, private=private)
+        with open(handle, "wb") as file:
+            # All while it is locked: nobody else's is renamed or removed.
+            try:
+                modes.keep_mode(handle, path)
+                file.write(data)
+                file.flush()
+                os.fsync(handle)
+                os.replace(temporary, path)
+            except OSError:
+                _remove_quietly(temporary)
+                raise
     except OSError as error:
-        _remove_quietly(temporary)
         raise OpsError("state_unwritable", f"cannot write {path}: {error.strerror}") from error
+
+
+def open_temporary(path: str, *, private: bool = True) -> tuple[int, str]:
+    """A descriptor of an empty file beside `path`, which is to become `path` by a rename, and its name.
+
+    The name is always the same, so that what a crash left is taken up by whoever comes next, and cannot
+    pile up. The descriptor holds a lock on it, which proves that nobody else writes there: it may be closed
+    when the file is renamed. Where it is somebody else's, another name is taken. Raises OSError.
+    """
+    opener = _opener(private=private)
+    flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC
+    shared = f"{path}.tmp"
+    with suppress(PermissionError):
+        handle = opener(shared, flags | os.O_NOFOLLOW)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if has_name(handle, shared):
+                os.ftruncate(handle, 0)
+                return handle, shared
+        except OSError:
+            pass  # locked, or a file system without locks
+        os.close(handle)
+    own = f"{path}.{os.urandom(8).hex()}.tmp"
+    return opener(own, flags | os.O_EXCL), own
 
 
 def sync_directory(directory: str) -> None:
@@ -89,21 +127,27 @@ def sync_directory(directory: str) -> None:
 def sync_file_system(path: str) -> None:
     """Have the disk take everything of the file system that holds `path`; of all of them where that call is
     unknown."""
-    import ctypes  # few callers need it
-
     try:
         handle = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError:
         return  # the renames that follow will say what is wrong
     try:
-        ctypes.CDLL(None, use_errno=True).syncfs(handle)
+        _libc().syncfs(handle)
     except AttributeError:
         os.sync()
     finally:
         os.close(handle)
 
 
-def append_rows(path: str, rows: Iterable[JSON], *, sync: bool = False) -> None:
+@cache
+def _libc() -> "ctypes.CDLL":
+    import ctypes  # few callers need it
+
+    # Each one is a circle, which only the collector frees.
+    return ctypes.CDLL(None, use_errno=True)
+
+
+def append_rows(path: str, rows: Iterable[JSON], *, sync: bool = False, private: bool = True) -> None:
     """Append one compact line for each row, after repairing a torn tail; all rows in one write.
 
     sync: return only when the rows are on disk. Makes missing parent directories. Raises OSError: the
@@ -112,7 +156,7 @@ def append_rows(path: str, rows: Iterable[JSON], *, sync: bool = False) -> None:
     data = row_lines(rows)
     if not data:
         return
-    with opened_to_append(path) as handle:
+    with opened_to_append(path, private=private) as handle:
         append_lines(handle, data)
         if sync:
             os.fsync(handle)
@@ -124,15 +168,16 @@ def row_lines(rows: Iterable[JSON]) -> bytes:
 
 
 @contextmanager
-def opened_to_append(path: str) -> Iterator[int]:
+def opened_to_append(path: str, *, private: bool = True) -> Iterator[int]:
     """A descriptor of `path`, made if missing, that nobody else appends to while the block runs.
 
     The file is the one that has this name then: one that was moved away while its lock was waited for is
     let go. Raises OSError.
     """
-    os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+    _make_directory(os.path.dirname(path), private=private)
+    opener = _opener(private=private)
     while True:
-        handle = os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        handle = opener(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
         try:
             fcntl.flock(handle, fcntl.LOCK_EX)
             if has_name(handle, path):
@@ -186,14 +231,14 @@ def tail_of(handle: int, count: int) -> list[bytes]:
 
 
 @contextmanager
-def locked_directory(directory: str, *, wait_seconds: float) -> Iterator[None]:
+def locked_directory(directory: str, *, wait_seconds: float, private: bool = True) -> Iterator[None]:
     """Hold the one lock of `directory` (made if missing) while the block runs.
 
     Waits up to `wait_seconds`, then raises OpsError `state_locked`. Raises `state_unwritable` where there
     can be no directory or no lock.
     """
     try:
-        os.makedirs(directory, exist_ok=True)
+        _make_directory(directory, private=private)
         handle = os.open(directory, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     except OSError as error:
         raise OpsError("state_unwritable", f"cannot use {directory}: {error.strerror}") from error
@@ -241,6 +286,15 @@ def _write_all(handle: int, data: bytes, size: int) -> None:
         with suppress(OSError):
             os.ftruncate(handle, size)
         raise
+
+
+def _make_directory(path: str, *, private: bool) -> None:
+    modes.make_directory(path or ".", modes.DIRECTORY if private else modes.OPEN_DIRECTORY)
+
+
+def _opener(*, private: bool) -> Callable[[str, int], int]:
+    mode = modes.FILE if private else modes.OPEN_FILE
+    return lambda path, flags: os.open(path, flags, mode)
 
 
 def _remove_quietly(path: str) -> None:

@@ -56,7 +56,7 @@ def error_from_status(
     """The error that a status stands for; for one that is not ours, the nearest reason.
 
     peer: the address, for the message. RESOURCE_EXHAUSTED without our ErrorInfo is a fault of the request:
-    gRPC gives it for messages and metadata that are too large.
+    gRPC gives it for messages and metadata that are too large, and only its text tells which.
     """
     for key, value in trailing:
         if key == DETAILS_KEY and isinstance(value, bytes):
@@ -71,6 +71,8 @@ def error_from_status(
         grpc.StatusCode.UNIMPLEMENTED: "unsupported_method",
         grpc.StatusCode.RESOURCE_EXHAUSTED: "message_too_large",
     }.get(code, "service_request_failed")
+    if reason == "message_too_large" and "metadata" in message:
+        reason = "metadata_too_large"
     return OpsError(reason, f"{peer}: {code.name}: {message}")
 
 

@@ -36,13 +36,18 @@ def validate_loop_id(loop_id: str, *, field: str = "loop id") -> str:
 
 
 def validate_trace_id(trace_id: str, *, field: str = "trace id") -> str:
-    """Return `trace_id`; refuse with `invalid_trace_id` over 128 characters or control characters."""
+    """Return `trace_id`; refuse with `invalid_trace_id` over 128 characters, control characters, or half a
+    character, which JSON and command lines can hold and UTF-8 cannot."""
     if len(trace_id) > MAX_TRACE_ID_CHARS:
         raise OpsError(
             "invalid_trace_id", f"{field} is longer than {MAX_TRACE_ID_CHARS} characters", field=field
         )
     if has_control(trace_id):
         raise OpsError("invalid_trace_id", f"{field} contains a control character", field=field)
+    try:
+        trace_id.encode()
+    except UnicodeEncodeError as error:
+        raise OpsError("invalid_trace_id", f"{field} is not valid UTF-8", field=field) from error
     return trace_id
 
 

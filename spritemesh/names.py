@@ -7,6 +7,8 @@ TRACE_ID_VARIABLE = "OPS_MANAGER_TRACE_ID"
 SERVICE_TOKEN_VARIABLE = "OPS_MANAGER_SERVICE_TOKEN"  # noqa: S105 - a variable's name, no secret
 # Environment variable with the token that callers of a running manager need; never that of an agent.
 LISTEN_TOKEN_VARIABLE = "OPS_MANAGER_LISTEN_TOKEN"  # noqa: S105 - a variable's name, no secret
+# Header or metadata field with the signature of a request (docs/security.md).
+SIGNATURE_HEADER = "x-ops-signature"
 # Header by which each answer of an agent's HTTP service says whose it is: an agent runs no key twice, and
 # checks targets of control itself.
 AGENT_HEADER = "x-superloop-agent"

@@ -13,6 +13,7 @@ from typing import NamedTuple
 
 from spritemesh import __version__
 from spritemesh.errors import OpsError, one_line
+from spritemesh.modes import keep_private
 
 # What a shell reports for a process that SIGPIPE or SIGINT ended.
 EXIT_BROKEN_PIPE = 128 + 13
@@ -45,6 +46,7 @@ class Program(NamedTuple):
             # A command that stays turns it on again (`long_lived`).
             gc.disable()
             atexit.register(gc.freeze)
+            keep_private()
         words = sys.argv[1:] if argv is None else argv
         return guarded(lambda: self._dispatch(words))
 

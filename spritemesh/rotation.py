@@ -13,7 +13,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from spritemesh import files
+from spritemesh import files, modes
 from spritemesh.jsontext import JSON
 
 # Old files that stay.
@@ -37,7 +37,11 @@ def append_rows(path: str, rows: Iterable[JSON], *, limit: int, keep: int = KEEP
     data = files.row_lines(rows)
     while data:
         with files.opened_to_append(path) as handle:
-            if os.fstat(handle).st_size < limit:
+            size = os.fstat(handle).st_size
+            if not size:
+                # Whoever may read what has moved aside may read on.
+                modes.keep_mode(handle, f"{path}.1")
+            if size < limit:
                 files.append_lines(handle, data)
                 return
             _move_aside(path, keep)

@@ -3,11 +3,16 @@
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING
 
 import pytest
 
 from tests.harness.agents import Agent, StartAgent, start_agent
+from tests.harness.leakage import no_secret_is_left, pytest_runtest_makereport  # noqa: F401 - for all tests
 from tests.harness.loops import LoopFiles, Repo
+
+if TYPE_CHECKING:
+    from tests.harness.pki import Authority
 
 
 @pytest.fixture
@@ -27,6 +32,15 @@ def socket_path() -> Iterator[Path]:
     """A path that a Unix socket may have, wherever the tests' own files are: the kernel takes 107 bytes."""
     with TemporaryDirectory(prefix="s-") as short:
         yield Path(short) / "s"
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory: pytest.TempPathFactory) -> "Authority":
+    """Certifies whoever a test wants."""
+    # Late: most tests need no cryptography.
+    from tests.harness.pki import Authority
+
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

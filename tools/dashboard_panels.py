@@ -264,6 +264,23 @@ ROWS: tuple[tuple[str, tuple[Graph, ...]], ...] = (
                 ),
                 "percentunit",
             ),
+            Graph(
+                "Streams",
+                "Streams that subscribers of the fleet have open now.",
+                (Query(f"ops_manager_streams{{{MANAGER}}}", "{{instance}}"),),
+            ),
+            Graph(
+                "Refusals",
+                "Calls of the manager that ended in an error, by reason code.",
+                (
+                    Query(
+                        "sum by (reason) (rate(ops_manager_calls_total"
+                        f'{{{MANAGER}, reason!~"ok|cancelled"}}{_RATE}))',
+                        "{{reason}}",
+                    ),
+                ),
+                "cps",
+            ),
         ),
     ),
     (

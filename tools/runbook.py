@@ -13,12 +13,21 @@ _GROUPS: tuple[tuple[str, frozenset[Fault]], ...] = (
     ("States and notes", frozenset({Fault.NONE})),
     (
         "The call is at fault",
-        frozenset({Fault.REQUEST, Fault.CREDENTIALS, Fault.MISSING, Fault.CONFLICT, Fault.REUSED}),
+        frozenset(
+            {
+                Fault.REQUEST,
+                Fault.CREDENTIALS,
+                Fault.FORBIDDEN,
+                Fault.MISSING,
+                Fault.CONFLICT,
+                Fault.REUSED,
+            }
+        ),
     ),
     ("Files are at fault", frozenset({Fault.DATA})),
     (
         "The other side, or the moment",
-        frozenset({Fault.BUSY, Fault.CONCURRENT, Fault.LIMIT, Fault.PEER, Fault.UNKNOWN_METHOD}),
+        frozenset({Fault.BUSY, Fault.CONCURRENT, Fault.LATE, Fault.LIMIT, Fault.PEER, Fault.UNKNOWN_METHOD}),
     ),
     ("Our own fault", frozenset({Fault.INTERNAL})),
 )

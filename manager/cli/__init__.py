@@ -16,6 +16,10 @@ COMMANDS: dict[str, Command] = {
     "confirm-intent": Command("manager.cli.confirm_intent", "look for the effect of an intent"),
     "explain": Command("spritemesh.commands.explain", "tell what a reason code means and what to do next"),
     "trace": Command("manager.cli.trace", "show what happened under one trace id, from intent to alert"),
+    "doctor": Command(
+        "manager.cli.doctor", "look why an agent or a fleet does not work, step by step, and tell what to do"
+    ),
+    "audit": Command("manager.cli.audit", "audit verify: find what was altered or removed in the audit"),
     "loop-run-snapshot": Command("manager.cli.loop_run_snapshot", "take a snapshot of a loop"),
     "poll-events": Command("manager.cli.poll_events", "print the events of a loop since the last time"),
     "project-state": Command("manager.cli.project_state", "derive a loop's state from a snapshot and events"),

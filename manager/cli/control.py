@@ -11,6 +11,7 @@ from manager.cli.output import add_output_flags, chosen_form, emit, show
 from manager.cli.source import add_transport_flags, check_transport, chosen_retry, open_chosen
 from manager.control import Done, Way, step_in
 from manager.transport import SPRITE_SERVICE, Runtime
+from sprite_agent.connected import connected_of, connected_text
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh import jsontext
 from spritemesh.bridge.told import AMBIGUOUS, exit_code
@@ -191,6 +192,7 @@ def _for_people(done: Done) -> dict[str, JSON]:
         "replayed": told.replayed,
         "reason": error.reason if error is not None else _reason(done) or told.reason_code,
         "effect": _effect(outcome.effect) if outcome is not None else None,
+        "connected": connected_text(connected_of(outcome)) or None if outcome is not None else None,
     }
 
 

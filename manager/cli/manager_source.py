@@ -3,29 +3,35 @@
 import argparse
 import os
 
-from manager.transport.base import Endpoint
+from manager.cli.signing import add_signing_flag, read_signer
+from manager.cli.tls import add_tls_flags, read_trust
+from manager.transport.base import Endpoint, parse_base_url
 from spritemesh.commandline import refused
 from spritemesh.names import LISTEN_TOKEN_VARIABLE
 
 
 def add_manager_flags(parser: argparse.ArgumentParser) -> None:
-    """`--repo`, `--manager` and `--token-file`."""
+    """`--repo`, `--manager`, and what a manager may want of callers."""
     parser.add_argument("--repo", metavar="DIR", help="repository whose fleet a manager runs on this host")
     parser.add_argument(
-        "--manager", metavar="HOST:PORT", help="address of the manager instead; or unix:///path"
+        "--manager",
+        metavar="HOST:PORT",
+        help="address of the manager instead; grpcs://HOST:PORT with TLS; or unix:///path",
     )
     parser.add_argument(
         "--token-file",
         metavar="FILE",
         help=f"file with the token of the manager (default: ${LISTEN_TOKEN_VARIABLE})",
     )
+    add_signing_flag(parser)
+    add_tls_flags(parser)
 
 
 def manager_endpoint(args: argparse.Namespace) -> Endpoint:
-    """Where the manager answers, and its token.
+    """Where the manager answers, and what it wants of callers.
 
-    Raises OpsError `invalid_request`, `repo_not_found`, and `fleet_not_running` when no manager runs the
-    fleet of the repository.
+    Raises OpsError `invalid_request`, `signing_key_invalid`, `repo_not_found`, and `fleet_not_running` when
+    no manager runs the fleet of the repository.
     """
     # Late: `--help` needs none of these.
     from manager.fleet.presence import find
@@ -33,8 +39,12 @@ def manager_endpoint(args: argparse.Namespace) -> Endpoint:
     from sprite_agent.security import parse_address, read_token
 
     token = read_token(None, args.token_file, os.environ.get(LISTEN_TOKEN_VARIABLE), LISTEN_TOKEN_VARIABLE)
-    if args.manager:
-        return Endpoint(parse_address(args.manager, field="--manager").target, token)
-    if not args.repo:
+    signer = read_signer(args)
+    if not (args.manager or args.repo):
         raise refused("--repo", "is required without --manager")
-    return Endpoint(find(resolve_repo(args.repo)), token)
+    address = args.manager or find(resolve_repo(args.repo))
+    field = "--manager" if args.manager else "--repo"
+    trust = read_trust(args)
+    if trust is not None or address.startswith(("grpc://", "grpcs://")):
+        return parse_base_url(address, token, field, trust)._replace(signer=signer)
+    return Endpoint(parse_address(address, field=field).target, token, signer)

@@ -1,7 +1,6 @@
 """`reconcile`: read what is new of a loop, and bring the manager's files up to date (contract G, K)."""
 
 import argparse
-import os
 
 from manager import render
 from manager.alerts.dispatch import after_pass
@@ -15,6 +14,7 @@ from manager.core.facts import Settings
 from manager.reconcile import Request, reconcile
 from manager.store import LoopFiles, LoopStore, loop_files
 from sprite_agent.runtime.layout import resolve_repo
+from spritemesh import modes
 from spritemesh.commandline import choice, digits
 from spritemesh.errors import OpsError
 
@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
     check_transport(args)
     # v1 leaves the directory behind even when the next steps refuse (contract K).
     try:
-        os.makedirs(paths.ops, exist_ok=True)
+        modes.make_directory(paths.ops)
     except OSError as error:
         raise OpsError("state_unwritable", f"cannot make {paths.ops}: {error.strerror}") from error
     settings = _settings(args, repo, paths)

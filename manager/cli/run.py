@@ -8,10 +8,15 @@ import os
 from manager.cli.catalog import alert_catalog_path
 from manager.cli.judgement import alerts_enabled, configure_alerts, configure_judgement, read_judgement
 from manager.cli.output import can_draw
+from sprite_agent.guard import add_guard_flags, check_exposure, read_guard
+from sprite_agent.limits import Limits
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh.commandline import choice, refused
 from spritemesh.names import LISTEN_TOKEN_VARIABLE
 from spritemesh.program import log_to_stderr, long_lived
+
+# Of streams: people and dashboards, each with one.
+_LIMITS = Limits(streams=256)
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -45,6 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-unauthenticated", action="store_true", help="answer without a token, on loopback only"
     )
+    add_guard_flags(parser, control=False, limits=_LIMITS)
     parser.add_argument(
         "--output",
         type=choice("table", "json"),
@@ -57,7 +63,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Watch until SIGTERM or SIGINT; 0 after an ordered end."""
-    from sprite_agent.security import check_exposure, parse_address, read_metrics_token, read_token
+    from sprite_agent.security import parse_address, read_metrics_token, read_token
 
     repo = resolve_repo(args.repo)
     judgement = read_judgement(args)
@@ -65,11 +71,15 @@ def run(args: argparse.Namespace) -> int:
     metrics = parse_address(args.metrics, field="--metrics", unix=False) if args.metrics else None
     token = read_token(None, args.token_file, os.environ.get(LISTEN_TOKEN_VARIABLE), LISTEN_TOKEN_VARIABLE)
     metrics_token = read_metrics_token(args.metrics_token_file, token)
-    for place, needed, field in ((listen, token, "--listen"), (metrics, metrics_token, "--metrics")):
+    guard = read_guard(args, token, _LIMITS)
+    if guard.tls is not None and listen is None and metrics is None:
+        raise refused("--tls-cert", "needs --listen or --metrics: the socket of this user has no TLS")
+    scrapes = guard.scrapes(metrics_token)
+    for place, guarded, field in ((listen, guard, "--listen"), (metrics, scrapes, "--metrics")):
         if place is not None:
             check_exposure(
                 place,
-                needed,
+                guarded,
                 allow_unauthenticated=args.allow_unauthenticated,
                 field=field,
                 variable=LISTEN_TOKEN_VARIABLE,
@@ -94,7 +104,7 @@ def run(args: argparse.Namespace) -> int:
         if alerts_enabled(args.alerts_enabled)
         else None,
         listen=listen,
-        token=token,
+        guard=guard,
         metrics=metrics,
         metrics_token=metrics_token,
         table=is_drawn,

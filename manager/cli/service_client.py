@@ -4,12 +4,15 @@ import argparse
 from typing import TYPE_CHECKING
 
 from manager.cli import output
+from manager.cli.signing import add_signing_flag, read_signer
+from manager.cli.tls import add_tls_flags, read_trust
 from spritemesh.commandline import choice, digits, positive, refused
 from spritemesh.endpoints import check_token
 from spritemesh.errors import OpsError
 from spritemesh.ids import validate_trace_id
 
 if TYPE_CHECKING:
+    from manager.transport.base import Endpoint
     from manager.transport.http_client import Answer, HttpClient
 
 # A control request needs a few KiB, and no service reads much more.
@@ -33,6 +36,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--token", metavar="TOKEN", help="token of the service (default: none, whatever the environment says)"
     )
+    add_signing_flag(parser)
+    add_tls_flags(parser)
     parser.add_argument("--trace-id", metavar="ID", help="sent as X-Trace-Id")
     parser.add_argument("--body-file", metavar="FILE", help="JSON to send; needed for POST")
     parser.add_argument(
@@ -63,15 +68,16 @@ def run(args: argparse.Namespace) -> int:
     token = (args.token or "").strip()
     check_token(token, "--token")
     trace_id = validate_trace_id(args.trace_id, field="--trace-id") if args.trace_id else None
-    base_url = _base_url(args.base_url)
+    endpoint = _endpoint(args)
     _check_path(args.path)
     body = _read_body(args)
+    endpoint = endpoint._replace(token=token, signer=read_signer(args))
     # Late: a refused command line should not wait for the client.
     from manager.transport.http_client import HttpClient, Timeouts
 
     seconds = float(args.max_time_seconds)
     timeouts = Timeouts(float(args.connect_timeout_seconds), silence=seconds, whole=seconds)
-    client = HttpClient(base_url, token, timeouts)
+    client = HttpClient(endpoint, timeouts)
     try:
         answer = _tried(client, args, trace_id, body)
     finally:
@@ -108,17 +114,13 @@ def _tried(
         attempt += 1
 
 
-def _base_url(url: str) -> str:
+def _endpoint(args: argparse.Namespace) -> "Endpoint":
     from manager.transport.base import is_http_url, parse_base_url
 
+    url = args.base_url
     if not is_http_url(url):
         raise refused("--base-url", f"must begin with http:// or https://, not {url!r}")
-    try:
-        return parse_base_url(url, "").target
-    except OpsError as error:
-        raise OpsError(
-            error.reason, error.message.replace("--service-base-url", "--base-url"), field="--base-url"
-        ) from error
+    return parse_base_url(url, "", "--base-url", read_trust(args))
 
 
 def _check_path(path: str) -> None:

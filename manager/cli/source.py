@@ -4,6 +4,8 @@ import argparse
 import os
 from collections.abc import Callable
 
+from manager.cli.signing import add_signing_flag, read_signer
+from manager.cli.tls import add_tls_flags, read_trust
 from manager.transport import LOCAL, SPRITE_SERVICE, Retry, Runtime, Transport, open_transport
 from spritemesh.commandline import choice, digits, refused
 from spritemesh.endpoints import check_token
@@ -17,11 +19,13 @@ def add_source_flags(parser: argparse.ArgumentParser) -> None:
         "--service-base-url",
         metavar="URL",
         help="read through an agent at grpc://HOST:PORT or unix:///path, or a service at http://HOST:PORT,"
-        " instead of local files",
+        " instead of local files; with TLS grpcs:// or https://",
     )
     parser.add_argument(
         "--service-token", metavar="TOKEN", help=f"the agent's token (default: ${SERVICE_TOKEN_VARIABLE})"
     )
+    add_signing_flag(parser)
+    add_tls_flags(parser)
 
 
 def add_transport_flags(
@@ -39,6 +43,8 @@ def add_transport_flags(
     parser.add_argument(
         "--service-token", metavar="TOKEN", help=f"token of the agent; better: {SERVICE_TOKEN_VARIABLE}"
     )
+    add_signing_flag(parser)
+    add_tls_flags(parser)
     parser.add_argument(
         "--retry-attempts", type=attempts, default=3, metavar="N", help=f"{attempts_help} (default 3)"
     )
@@ -67,6 +73,8 @@ def open_chosen(args: argparse.Namespace, repo: str, runtime: Runtime | None = N
         token=read_token(args.service_token) if args.transport == SPRITE_SERVICE else "",
         retry=chosen_retry(args),
         runtime=runtime,
+        signer=read_signer(args) if args.transport == SPRITE_SERVICE else None,
+        trust=read_trust(args),
     )
 
 
@@ -80,7 +88,15 @@ def open_source(args: argparse.Namespace, repo: str, retry: Retry | None = None)
     if not args.service_base_url:
         return open_transport(LOCAL, repo=repo)
     token = read_token(args.service_token)
-    return open_transport(SPRITE_SERVICE, repo=repo, base_url=args.service_base_url, token=token, retry=retry)
+    return open_transport(
+        SPRITE_SERVICE,
+        repo=repo,
+        base_url=args.service_base_url,
+        token=token,
+        retry=retry,
+        signer=read_signer(args),
+        trust=read_trust(args),
+    )
 
 
 def read_token(flag: str | None) -> str:

@@ -22,7 +22,7 @@ from spritemesh.bridge.parts import json_value
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc
-from spritemesh.values import drop, get, with_member
+from spritemesh.values import digits, drop, get, with_member
 
 
 def observe(
@@ -84,7 +84,7 @@ def observe(
         started_at=started_at,
         now=now,
         failure=(code, message),
-        streak=transport_health["failureStreak"],
+        streak=digits(get(transport_health, "failureStreak")) or 0,
         order=order,
         health=health,
     )

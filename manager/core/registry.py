@@ -4,13 +4,14 @@ Closed where it matters: a member with a misspelled name would silently be witho
 no member that has no meaning, except in `metadata` and `sprite`, which are its owner's. At the top level v1
 fleets keep more than loops (policies, notes), of which nothing is looked at here.
 
-The registry holds no secrets, only names of variables that do. What an address must look like is a matter of
-who opens it: see `manager.fleet.registry`.
+The registry holds no secrets, only names of variables and files that do. What an address must look like is
+a matter of who opens it: see `manager.fleet.registry`.
 """
 
 import re
 from typing import NamedTuple
 
+from spritemesh.endpoints import Trust
 from spritemesh.errors import OpsError, kind_of
 from spritemesh.ids import has_control, printable, validate_loop_id
 from spritemesh.jsontext import JSON
@@ -26,7 +27,8 @@ SPRITE_SERVICE = "sprite_service"
 _TRANSPORTS = (LOCAL, SPRITE_SERVICE)
 
 _ENTRY_MEMBERS = ("loopId", "enabled", "transport", "sprite", "service", "metadata")
-_SERVICE_MEMBERS = ("baseUrl", "tokenEnv", "retryAttempts", "retryBackoffSeconds")
+_SERVICE_MEMBERS = ("baseUrl", "tokenEnv", "retryAttempts", "retryBackoffSeconds", "signingKeyFile", "tls")
+_TLS_MEMBERS = ("ca", "cert", "key", "serverName")
 _VARIABLE = r"[A-Za-z_][A-Za-z0-9_]*\Z"
 
 MAX_RETRY_ATTEMPTS = 1000
@@ -38,6 +40,8 @@ class Entry(NamedTuple):
 
     transport: "local" or "sprite_service". base_url: of its service, "" for a local one. token_env: name of
     the variable that holds the token, "" when the entry names none. sprite_id: "" when it says none.
+    signing_key_file: absolute path, "" when requests are not signed. trust: with paths as they are written;
+    None: the entry says nothing of TLS.
     """
 
     loop_id: str
@@ -48,6 +52,8 @@ class Entry(NamedTuple):
     sprite_id: str = ""
     retry_attempts: int = 3
     retry_backoff_seconds: float = 1.0
+    signing_key_file: str = ""
+    trust: Trust | None = None
 
     @property
     def shown(self) -> str:
@@ -168,6 +174,11 @@ def _entry(loop: JSON, index: int) -> Entry:
     if token_env and not re.match(_VARIABLE, token_env):
         # Not shown: it may be the token itself.
         raise service.fault("tokenEnv", "must name a variable: letters, digits and _, no digit in front")
+    signing_key_file = service.text("signingKeyFile")
+    if signing_key_file and not signing_key_file.startswith("/"):
+        raise service.fault(
+            "signingKeyFile", f"must be an absolute path, found {printable(signing_key_file)}"
+        )
     attempts, backoff = _retry(service)
     return Entry(
         loop_id=loop_id,
@@ -175,10 +186,24 @@ def _entry(loop: JSON, index: int) -> Entry:
         transport=transport,
         base_url=base_url if transport == SPRITE_SERVICE else "",
         token_env=token_env if transport == SPRITE_SERVICE else "",
+        signing_key_file=signing_key_file if transport == SPRITE_SERVICE else "",
+        trust=_trust(service) if transport == SPRITE_SERVICE else None,
         sprite_id=sprite.text("id"),
         retry_attempts=attempts,
         retry_backoff_seconds=backoff,
     )
+
+
+def _trust(service: _Object) -> Trust | None:
+    """Whom to believe to be the service."""
+    found = service.inner("tls")
+    found.closed(_TLS_MEMBERS)
+    ca, cert, key, server_name = (found.text(member) for member in _TLS_MEMBERS)
+    trust = Trust(ca, cert, key, server_name, member="service.tls")
+    if bool(trust.cert) != bool(trust.key):
+        given, missing = ("cert", "key") if trust.cert else ("key", "cert")
+        raise found.fault(missing, f"is needed beside {found.prefix}{given}, found nothing")
+    return trust if ca or cert or server_name else None
 
 
 def _loop_id(found: _Object) -> str:

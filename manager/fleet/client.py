@@ -7,7 +7,8 @@ from contextlib import aclosing
 
 from manager.fleet.document import Fleet
 from manager.transport.base import Endpoint
-from manager.transport.channel import Options, call_metadata, grpc, options
+from manager.transport.channel import Options, call_metadata, connect_aio, grpc, options
+from manager.transport.signed import for_stubs
 from sprite_agent.runtime.feed import duration
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import error_from_status
@@ -26,8 +27,8 @@ async def watch_fleet(endpoint: Endpoint, *, interval: float) -> AsyncGenerator[
     Raises OpsError: `fleet_not_running` when nobody answers, `manager_draining` when the manager ends, and
     others. Close it to leave early.
     """
-    async with grpc.aio.insecure_channel(endpoint.target, options=_OPTIONS) as channel:
-        stub = manager_pb2_grpc.ManagerServiceStub(channel)
+    async with connect_aio(endpoint, _OPTIONS) as channel:
+        stub = manager_pb2_grpc.ManagerServiceStub(for_stubs(channel, endpoint.signer))
         call = stub.WatchFleet(
             pb.WatchFleetRequest(interval=duration(interval)), metadata=call_metadata(endpoint, None)
         )
@@ -35,7 +36,7 @@ async def watch_fleet(endpoint: Endpoint, *, interval: float) -> AsyncGenerator[
             async for message in call:
                 yield message
         except grpc.aio.AioRpcError as error:
-            raise _error(error, endpoint.target) from error
+            raise await _error(error, endpoint) from error
         finally:
             call.cancel()
     raise OpsError("stream_broken", f"{endpoint.target} ended the stream without a reason")
@@ -67,9 +68,16 @@ def sent_at(message: pb.WatchFleetResponse) -> float:
     return message.sent_at.ToNanoseconds() / 1e9 if message.HasField("sent_at") else time.time()
 
 
-def _error(error: grpc.aio.AioRpcError, target: str) -> OpsError:
+async def _error(error: grpc.aio.AioRpcError, endpoint: Endpoint) -> OpsError:
+    target = endpoint.target
     found = error_from_status(error.code(), error.details() or "", error.trailing_metadata(), peer=target)
     if found.reason == "agent_unreachable":
+        # Late: who connects needs none of it.
+        from manager.transport.trust import explained
+
+        told = await asyncio.to_thread(explained, found, endpoint)
+        if told.reason == "tls_failed":
+            return told
         return OpsError("fleet_not_running", f"no manager answers at {found.message}")
     if found.reason == "token_missing":
         return OpsError(

@@ -8,6 +8,7 @@ from contextlib import aclosing
 from manager.fleet.board import Board
 from manager.fleet.client import sent_at, watch_fleet
 from manager.transport.base import Endpoint
+from manager.transport.signed import is_early
 from spritemesh.errors import OpsError
 from spritemesh.reasons import Fault
 from superloop.ops.v1 import manager_pb2 as pb
@@ -44,7 +45,7 @@ class Follower:
             try:
                 await self._follow(ready)
             except OpsError as error:
-                if not ready.is_set() or error.row.fault in _LASTING:
+                if not ready.is_set() or (error.row.fault in _LASTING and not is_early(error)):
                     raise
                 self.note = f"{error.reason}: {error.message}; trying again"
             await asyncio.sleep(_RETRY_SECONDS)

@@ -20,7 +20,8 @@ from manager.fleet.registry import RegistryWatch, check, read_registry, registry
 from manager.fleet.server import FleetServer
 from manager.fleet.supervisor import Supervisor
 from manager.store import loop_files
-from sprite_agent.security import Address, TokenCheck, parse_address
+from sprite_agent.guard import Guard
+from sprite_agent.security import Address, parse_address
 from sprite_agent.stopping import stop_on_signals
 from spritemesh import jsontext
 from spritemesh.endpoints import SOCKET_PATH_BYTES
@@ -29,6 +30,7 @@ from spritemesh.limits import raise_open_files
 
 if TYPE_CHECKING:
     from manager.cli.judgement import Judgement
+    from sprite_agent.certificates import Certificates
 
 _log = logging.getLogger("ops_manager")
 _WATCH_SECONDS = 1.0
@@ -46,7 +48,7 @@ class ManagerSettings(NamedTuple):
     judgement: "Judgement"
     alert_catalog: str | None
     listen: Address | None
-    token: str
+    guard: Guard
     metrics: Address | None
     metrics_token: str
     table: bool
@@ -55,12 +57,14 @@ class ManagerSettings(NamedTuple):
 async def manage(settings: ManagerSettings) -> None:
     """Watch the fleet until SIGTERM or SIGINT; a second one ends at once.
 
-    Raises OpsError before anything is watched: `registry_missing`, `registry_invalid`,
+    Raises OpsError before anything is watched: `tls_files_invalid`, `registry_missing`, `registry_invalid`,
     `missing_service_token_env`, `fleet_running`, `fleet_too_large`, `address_unavailable`.
     """
     # Documents of thousands of loops are old objects: to look through them again and again finds nothing.
-    gc.set_threshold(50_000, 20, 50)
+    # What becomes garbage when it is old (connections, sessions) may not wait for days all the same.
+    gc.set_threshold(50_000, 10, 10)
     path = settings.registry or registry_path(settings.repo)
+    certificates = settings.guard.certificates()
     watch = RegistryWatch(path)
     registry = _checked(path)
     board = Board(registry.fleet_id)
@@ -74,15 +78,20 @@ async def manage(settings: ManagerSettings) -> None:
             alerts=desk,
             environment=os.environ,
         )
-        listen, metrics = await _serve(settings, board, stack)
+        listen, metrics = await _serve(settings, board, certificates, stack)
         # Of a lease that somebody else breaks (manager.store.swap).
         signal.signal(signal.SIGIO, signal.SIG_IGN)
         stop, reload = stop_on_signals(), asyncio.Event()
         asyncio.get_running_loop().add_signal_handler(signal.SIGHUP, reload.set)
         stack.push_async_callback(supervisor.stop)
         await supervisor.start(registry)
+        is_encrypted = certificates is not None and settings.listen is not None
         presence.announce(
-            settings.repo, fleet_id=registry.fleet_id, started_at=time.time(), listen=listen, metrics=metrics
+            settings.repo,
+            fleet_id=registry.fleet_id,
+            started_at=time.time(),
+            listen=f"grpcs://{listen}" if is_encrypted else listen,
+            metrics=metrics,
         )
         stack.callback(presence.withdraw, settings.repo)
         follower = asyncio.create_task(_follow(path, watch, reload, supervisor), name="registry")
@@ -134,25 +143,34 @@ def _settings_of(settings: ManagerSettings) -> Callable[[Entry], Settings]:
 
 
 async def _serve(
-    settings: ManagerSettings, board: Board, stack: AsyncExitStack
+    settings: ManagerSettings, board: Board, certificates: "Certificates | None", stack: AsyncExitStack
 ) -> tuple[str | None, str | None]:
     """Where gRPC and metrics answer, None for nowhere. Raises OpsError `address_unavailable`."""
+    guard = settings.guard
     address = settings.listen or _own_socket(settings.repo)
     listen = metrics = None
+    server: FleetServer | None = None
     if address is not None:
-        server = FleetServer(board, address, settings.token, settings.repo)
-        # A socket is this user's alone.
-        mask = os.umask(0o077)
-        try:
-            listen = await server.start()
-        finally:
-            os.umask(mask)
+        if settings.listen is None:
+            server = FleetServer(board, address, guard.on_own_socket(), settings.repo)
+        else:
+            server = FleetServer(board, address, guard, settings.repo, certificates)
+        listen = await server.start()
         stack.push_async_callback(server.stop)
     if settings.metrics is not None:
         from manager.fleet.metrics import FleetMetrics
         from sprite_agent.http.metrics import MetricsServer
 
-        scrapes = MetricsServer(FleetMetrics(board), settings.metrics, TokenCheck(settings.metrics_token))
+        scrapes = MetricsServer(
+            FleetMetrics(
+                board,
+                counts=None if server is None else server.counts,
+                usage=None if server is None else server.usage,
+            ),
+            settings.metrics,
+            guard.scrapes(settings.metrics_token).admission(),
+            certificates,
+        )
         metrics = await scrapes.start()
         stack.push_async_callback(scrapes.stop)
     return listen, metrics

@@ -4,6 +4,7 @@ import heapq
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
+from typing import NamedTuple
 
 from prometheus_client.metrics_core import (
     CounterMetricFamily,
@@ -17,6 +18,8 @@ from manager.core.health import CRITICAL, DEGRADED
 from manager.core.session_record import state_word
 from manager.fleet.board import Board
 from manager.fleet.document import heartbeat_age, lag_lines
+from sprite_agent.counts import Counts, EndedCall
+from sprite_agent.usage import Usage, UsageMoment
 from spritemesh import __version__
 from spritemesh.reasons import REASONS
 from superloop.ops.v1 import manager_pb2 as pb
@@ -45,17 +48,36 @@ _TOTALS = {
 
 
 class FleetMetrics:
-    """Takes snapshots of a board; of its event loop. clock: seconds since 1970."""
+    """Takes snapshots of a board; of its event loop. clock: seconds since 1970. counts, usage: of the server
+    that tells of the fleet; None without one."""
 
-    def __init__(self, board: Board, clock: Callable[[], float] = time.time) -> None:
+    def __init__(
+        self,
+        board: Board,
+        clock: Callable[[], float] = time.time,
+        *,
+        counts: Counts | None = None,
+        usage: Usage | None = None,
+    ) -> None:
         self._board = board
         self._clock = clock
+        self._counts = counts or Counts()
+        self._usage = usage
 
     def snapshot(self) -> "FleetCollector":
         """The fleet as it is now."""
         departed = pb.SessionCounts()
         departed.CopyFrom(self._board.departed)
-        return FleetCollector(self._board.views(), departed, self._clock())
+        usage = None if self._usage is None else self._usage.moment()
+        served = Served(dict(self._counts.calls), usage)
+        return FleetCollector(self._board.views(), departed, self._clock(), served)
+
+
+class Served(NamedTuple):
+    """What the manager's own server did and does. usage None: there is none."""
+
+    calls: dict[EndedCall, int]
+    usage: UsageMoment | None
 
 
 class FleetCollector:
@@ -64,10 +86,13 @@ class FleetCollector:
     departed: what sessions counted that are no more. now: seconds since 1970.
     """
 
-    def __init__(self, views: list[pb.LoopView], departed: pb.SessionCounts, now: float) -> None:
+    def __init__(
+        self, views: list[pb.LoopView], departed: pb.SessionCounts, now: float, served: Served
+    ) -> None:
         self._views = views
         self._departed = departed
         self._now = now
+        self._served = served
 
     def collect(self) -> Iterator[Metric]:
         """All families, in the order of docs/metrics.md."""
@@ -79,6 +104,7 @@ class FleetCollector:
         for field, (name, documentation) in _TOTALS.items():
             total = sum((getattr(view.counts, field) for view in self._views), getattr(self._departed, field))
             yield CounterMetricFamily(f"ops_manager_{name}", documentation, total)
+        yield from self._server()
         yield from self._loops()
         yield from PROCESS_COLLECTOR.collect()
 
@@ -128,6 +154,25 @@ class FleetCollector:
             "Age of the oldest last heartbeat of the enabled loops.",
             max(ages, default=None),
         )
+
+    def _server(self) -> Iterator[Metric]:
+        calls = CounterMetricFamily(
+            "ops_manager_calls",
+            "Calls of the manager that ended, streams included.",
+            labels=EndedCall._fields,
+        )
+        for call in sorted(self._served.calls):
+            calls.add_metric(call, self._served.calls[call])
+        yield calls
+        usage = self._served.usage
+        streams = None if usage is None else usage.streams
+        most = None if usage is None else usage.connection_calls
+        yield _gauge("streams", "Streams that subscribers of the fleet have open now.", streams)
+        yield _gauge("connection_calls_max", "Calls open now on the connection with the most.", most)
+        limits = _gauge("limit", "A limit, by its name in --limit.", labels=("limit",))
+        for name, value in () if usage is None else usage.named_limits():
+            limits.add_metric((name,), value)
+        yield limits
 
     def _loops(self) -> Iterator[Metric]:
         shown = heapq.nsmallest(MAX_LOOPS, self._views, key=_urgency)

@@ -37,8 +37,8 @@ def hold(repo: str) -> Iterator[None]:
 def announce(repo: str, *, fleet_id: str, started_at: float, listen: str | None, metrics: str | None) -> None:
     """Say where this manager, which holds the fleet, answers.
 
-    started_at: epoch seconds. listen, metrics: addresses with real ports; None: nowhere. Raises OpsError
-    `state_unwritable`.
+    started_at: epoch seconds. listen, metrics: addresses with real ports, grpcs:// before that of `listen`
+    where clients need TLS; None: nowhere. Raises OpsError `state_unwritable`.
     """
     document = {
         "schemaVersion": "v1",
@@ -58,7 +58,7 @@ def withdraw(repo: str) -> None:
 
 
 def find(repo: str) -> str:
-    """The address at which the manager of a repository's fleet answers.
+    """The address at which the manager of a repository's fleet answers, as `announce` was told it.
 
     Raises OpsError `fleet_not_running` when none runs, or it listens nowhere; `document_invalid`.
     """

@@ -11,6 +11,7 @@ from spritemesh import files, jsontext
 from spritemesh.endpoints import check_token
 from spritemesh.errors import OpsError
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
+from spritemesh.signer import signer_of
 
 
 def registry_path(repo: str) -> str:
@@ -27,7 +28,8 @@ def read_registry(path: str) -> Registry:
         data = files.read_bytes(path)
         if data is None:
             raise OpsError("registry_missing", f"there is no fleet registry {path}", field="--registry")
-        return parse_registry(jsontext.parse(data, max_depth=jsontext.MAX_DOCUMENT_DEPTH))
+        registry = parse_registry(jsontext.parse(data, max_depth=jsontext.MAX_DOCUMENT_DEPTH))
+        return _located(registry, os.path.dirname(os.path.abspath(path)))
     except OSError as error:
         problem = f"cannot be read: {error.strerror}"
     except jsontext.JSONError as error:
@@ -37,6 +39,21 @@ def read_registry(path: str) -> Registry:
             raise
         problem = error.message
     raise OpsError("registry_invalid", f"fleet registry {path}: {problem}", field="--registry")
+
+
+def _located(registry: Registry, directory: str) -> Registry:
+    """The registry with paths of certificates beside its own file made absolute."""
+
+    def located(path: str) -> str:
+        return os.path.join(directory, path) if path else ""
+
+    loops = []
+    for entry in registry.loops:
+        trust = entry.trust
+        if trust is not None:
+            trust = trust._replace(ca=located(trust.ca), cert=located(trust.cert), key=located(trust.key))
+        loops.append(entry._replace(trust=trust))
+    return registry._replace(loops=tuple(loops))
 
 
 def check(registry: Registry, environment: Mapping[str, str]) -> None:
@@ -57,8 +74,8 @@ def endpoint_of(entry: Entry, environment: Mapping[str, str]) -> Endpoint | None
 
     The token is that of the variable which the entry names; of an entry that names none, it is that of
     OPS_MANAGER_SERVICE_TOKEN, as for commands, if there is one. Raises OpsError `missing_service_token_env`
-    for a variable that is unset or empty, `registry_invalid` for an address or a token that cannot be used;
-    both name the entry, and neither tells the token.
+    for a variable that is unset or empty, `registry_invalid` for an address, a token or a file of keys that
+    cannot be used; both name the entry, and neither tells a secret.
     """
     if not entry.base_url:
         return None
@@ -75,14 +92,20 @@ def endpoint_of(entry: Entry, environment: Mapping[str, str]) -> Endpoint | None
         check_token(token, variable)
     except OpsError as error:
         raise _retold(entry, "service.tokenEnv", error) from error
-    return _endpoint(entry, token)
+    endpoint = _endpoint(entry, token)
+    if endpoint is None or not entry.signing_key_file:
+        return endpoint
+    try:
+        return endpoint._replace(signer=signer_of(entry.signing_key_file, "service.signingKeyFile"))
+    except OpsError as error:
+        raise _retold(entry, "service.signingKeyFile", error) from error
 
 
 def _endpoint(entry: Entry, token: str) -> Endpoint | None:
     if not entry.base_url:
         return None
     try:
-        return parse_base_url(entry.base_url, token, "service.baseUrl")
+        return parse_base_url(entry.base_url, token, "service.baseUrl", entry.trust)
     except OpsError as error:
         raise _retold(entry, "service.baseUrl", error) from error
 

@@ -9,7 +9,7 @@ from manager.transport.backoff import jittered
 from spritemesh.errors import OpsError
 from spritemesh.reasons import Fault
 
-# Wrong tokens do not mend themselves, and knocking on is rude.
+# Wrong tokens and certificates do not mend themselves, and knocking on is rude.
 _CREDENTIALS_BACKOFF_SECONDS = 60.0
 # An agent may ask for more patience, but not for more than this.
 _LONGEST_WAIT_SECONDS = 300.0
@@ -39,7 +39,7 @@ class Queue:
 
 def delay(error: OpsError, tries: int, base: float) -> float:
     """How long to wait before the next try: exponential backoff with full jitter."""
-    if error.row.fault is Fault.CREDENTIALS:
+    if (error.row.fault is Fault.CREDENTIALS or error.reason == "tls_failed") and error.retry_after is None:
         return random.uniform(0.5, 1.0) * _CREDENTIALS_BACKOFF_SECONDS  # noqa: S311 - spreads reconnects, guards nothing
     wanted = min(error.retry_after or 0, _LONGEST_WAIT_SECONDS)
     return max(jittered(max(base, 0.1), tries, least=0.05), wanted)

@@ -39,11 +39,15 @@ _STUCK_SECONDS = 60.0
 _OPENING_SECONDS = 60.0
 # What is wrong with a loop or its files, while its agent is well.
 _OF_THE_LOOP = (Fault.MISSING, Fault.DATA)
+# What is wrong between here and the agent, which may be slow rather than away.
+_OF_THE_WAY = (Fault.PEER, Fault.LATE)
 # Streams that do not follow where they were asked to are opened anew so often before it counts as a failure.
 _GAPS = 3
 _TRACE_ID_LENGTH = 128
 # Streams end by themselves when their source is closed; a local one does not.
 _LEAVE_SECONDS = 0.5
+# A session that has not left by then is cancelled.
+_PARTING_SECONDS = 2.0
 
 
 class Host(Protocol):
@@ -106,6 +110,7 @@ class Session:
         self._breaking: asyncio.Task[None] | None = None
         self._probing: asyncio.Task[None] | None = None
         self._owned: tuple[int, int] | None = None
+        self._is_leaving = False
 
     @property
     def loop_id(self) -> str:
@@ -131,6 +136,19 @@ class Session:
     def displace(self) -> None:
         """Write no more: whoever takes the lock of the directory that is there now does."""
         self.is_displaced, self.is_owner = True, False
+
+    def leave(self, task: asyncio.Task[None]) -> None:
+        """End soon, as by cancelling its task, but with no read cancelled while it waits: see `_break`.
+
+        task: that of `run`.
+        """
+        self._is_leaving = True
+        source = self._source
+        if source is None or self.plan.endpoint is None or not source.has_heartbeats:
+            task.cancel()  # no gRPC is read
+            return
+        self._break(OpsError("stream_broken", "the session ends"))
+        asyncio.get_running_loop().call_later(_PARTING_SECONDS, task.cancel)
 
     def tick(self, now: float) -> None:
         """Time has passed: once a second."""
@@ -185,6 +203,8 @@ class Session:
     async def _watch(self) -> None:
         while True:
             error = await self._connect()
+            if self._is_leaving:
+                return
             lasted = None if self._up_at is None else time.monotonic() - self._up_at
             self._tries = 1 if lasted is not None and lasted >= _STEADY_SECONDS else self._tries + 1
             await self._rest(error)
@@ -228,11 +248,15 @@ class Session:
         except Exception as defect:
             # One loop's trouble must not end its watch, nor that of others.
             error = self._defect(defect)
+        finally:
+            # It knows the task, whose end knows the frames, which know this session and the connection.
+            self._limit = None
+        _forget_frames(error)
         moved, behind = loop.intake.place.line > line, loop.head_line > loop.intake.place.line
         # A way so slow that nothing arrived before it was given up wants small pieces and patience, until all
         # has come.
         slow = behind and (self.patient or (self._up_at is not None and not moved))
-        self.patient = error.row.fault is Fault.PEER and slow
+        self.patient = error.row.fault in _OF_THE_WAY and slow
         return error
 
     def _forget(self) -> None:
@@ -292,7 +316,7 @@ class Session:
         try:
             self.loop.offer(await source.snapshot(trace_id), self._clock())
         except OpsError as error:
-            if error.row.fault is Fault.PEER:
+            if error.row.fault in _OF_THE_WAY:
                 raise
 
     async def _beat(self, source: Source) -> None:
@@ -342,6 +366,7 @@ class Session:
         which costs memory for ever."""
         if self._source is not None and self._broken is None:
             self._broken = error
+            _forget_frames(error)
             self._breaking = asyncio.create_task(self._end(self._source), name=f"break {self.loop_id}")
 
     async def _end(self, source: Source) -> None:
@@ -358,6 +383,15 @@ class Session:
             if not done:
                 beats.cancel()
                 await asyncio.wait((beats,))
+
+
+def _forget_frames(error: OpsError) -> None:
+    """Keep what an error says, and nothing of where it came from.
+
+    The frames that it passed know the error, and also its connection, whose sockets would stay open until the
+    collector finds that circle.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
 def _identity(directory: str) -> tuple[int, int] | None:

@@ -140,7 +140,10 @@ class Supervisor:
     def _dismiss(self, loop_id: str) -> None:
         """Have a session end, and hear of it when it has."""
         session, task = self._sessions.pop(loop_id)
-        task.cancel()
+        if self._stopping:
+            task.cancel()  # quicker, and what it costs ends with the process
+        else:
+            session.leave(task)
         self._ending.add(task)
         task.add_done_callback(partial(self._ended, session))
 

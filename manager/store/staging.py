@@ -9,32 +9,31 @@ import errno
 import os
 from contextlib import suppress
 
+from spritemesh import modes
 from spritemesh.errors import OpsError
-from spritemesh.files import sync_directory
+from spritemesh.files import open_temporary, sync_directory
 
 
 class Staging:
     """Documents on their way. Use `add` for each, then `commit` or `discard`."""
 
     def __init__(self) -> None:
-        self._staged: list[tuple[str, str]] = []
+        self._staged: list[tuple[int, str, str]] = []  # descriptor, temporary file, document
 
     def add(self, path: str, data: bytes) -> None:
         """Write `data` beside `path`, making missing directories.
 
         Raises OpsError `state_unwritable`, naming `path`, after discarding all that was added.
         """
-        temporary = f"{path}.{os.getpid()}.tmp"
         try:
             if os.path.isdir(path):
                 raise IsADirectoryError(errno.EISDIR, "it is a directory")
-            self._staged.append((temporary, path))
-            handle = _create(temporary)
-            try:
-                _write_all(handle, data)
-                os.fsync(handle)
-            finally:
-                os.close(handle)
+            modes.make_directory(os.path.dirname(path) or ".")
+            handle, temporary = open_temporary(path)
+            self._staged.append((handle, temporary, path))
+            modes.keep_mode(handle, path)
+            _write_all(handle, data)
+            os.fsync(handle)
         except OSError as error:
             self.discard()
             raise OpsError("state_unwritable", f"cannot write {path}: {error.strerror}") from error
@@ -44,32 +43,25 @@ class Staging:
         directories: dict[str, None] = {}
         try:
             while self._staged:
-                temporary, path = self._staged[0]
+                handle, temporary, path = self._staged[0]
                 os.replace(temporary, path)
+                os.close(handle)
                 del self._staged[0]
                 directories[os.path.dirname(path) or "."] = None
             for directory in directories:
                 sync_directory(directory)
         except OSError as error:
-            path = self._staged[0][1] if self._staged else next(iter(directories), "")
+            path = self._staged[0][2] if self._staged else next(iter(directories), "")
             self.discard()
             raise OpsError("state_unwritable", f"cannot write {path}: {error.strerror}") from error
 
     def discard(self) -> None:
         """Leave the files as they were."""
         while self._staged:
-            temporary, _ = self._staged.pop()
+            handle, temporary, _ = self._staged.pop()
             with suppress(OSError):
                 os.unlink(temporary)
-
-
-def _create(path: str) -> int:
-    flags = os.O_WRONLY | os.O_CREAT | os.O_TRUNC | os.O_CLOEXEC
-    try:
-        return os.open(path, flags, 0o644)
-    except FileNotFoundError:
-        os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
-        return os.open(path, flags, 0o644)
+            os.close(handle)
 
 
 def _write_all(handle: int, data: bytes) -> None:

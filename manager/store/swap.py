@@ -18,6 +18,7 @@ import fcntl
 import os
 from contextlib import suppress
 
+from spritemesh import modes
 from spritemesh.errors import OpsError
 
 _AT_FDCWD = -100
@@ -43,6 +44,7 @@ class Swap:
                 raise IsADirectoryError(errno.EISDIR, "it is a directory")
             handle = _open(spare)
             try:
+                modes.keep_mode(handle, path)
                 _write(handle, data)
             finally:
                 os.close(handle)
@@ -70,10 +72,10 @@ def _open(spare: str) -> int:
     """A file to write into that nobody else has open."""
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW
     try:
-        handle = os.open(spare, flags, 0o644)
+        handle = os.open(spare, flags, modes.FILE)
     except FileNotFoundError:
-        os.makedirs(os.path.dirname(spare) or ".", exist_ok=True)
-        handle = os.open(spare, flags, 0o644)
+        modes.make_directory(os.path.dirname(spare) or ".")
+        handle = os.open(spare, flags, modes.FILE)
     except OSError as error:
         # It was a document once, which others may have written, or a link.
         if error.errno not in {errno.EACCES, errno.EPERM, errno.ELOOP}:
@@ -95,7 +97,7 @@ def _open(spare: str) -> int:
 
 def _made(spare: str, flags: int) -> int:
     os.unlink(spare)
-    return os.open(spare, flags | os.O_EXCL, 0o644)
+    return os.open(spare, flags | os.O_EXCL, modes.FILE)
 
 
 def _write(handle: int, data: bytes) -> None:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
-from spritemesh.endpoints import check_token, is_port, is_unix_address
+from spritemesh.endpoints import Trust, check_token, is_port, is_unix_address
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import envelope_pb2 as pb
 from superloop.ops.v1 import sprite_pb2
@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     # Most commands only read, and need none of these.
     from spritemesh.bridge.told import Told
     from spritemesh.control import ControlRequest
+    from spritemesh.signer import Signer
     from superloop.ops.v1 import control_pb2
 
 
@@ -114,36 +115,65 @@ class Retry(NamedTuple):
 
 
 class Endpoint(NamedTuple):
-    """An agent: `target` as gRPC takes it."""
+    """An agent: `target` as gRPC takes it, or the address of a service over HTTP.
+
+    signer None: requests are not signed. trust None: without TLS.
+    """
 
     target: str
     token: str
+    signer: "Signer | None" = None
+    trust: Trust | None = None
+
+    @property
+    def url(self) -> str:
+        """As `parse_base_url` takes it."""
+        if is_http_url(self.target) or is_unix_address(self.target):
+            return self.target
+        return f"{'grpc' if self.trust is None else 'grpcs'}://{self.target}"
 
 
-def parse_base_url(url: str, token: str, origin: str = "--service-base-url") -> Endpoint:
-    """grpc://HOST:PORT, unix:///path, or the address of a service, http://HOST[:PORT][/path] or https.
+def parse_base_url(
+    url: str, token: str, origin: str = "--service-base-url", trust: Trust | None = None
+) -> Endpoint:
+    """grpc://HOST:PORT, grpcs://HOST:PORT with TLS, unix:///path, or the address of a service,
+    http://HOST[:PORT][/path] or https.
 
-    origin: the flag or member that the address came from. Raises OpsError `invalid_request` naming it.
+    origin: the flag or member that the address came from. trust None: the system's authorities count, where
+    there is TLS. Raises OpsError `invalid_request` naming it, also for a trust that would have no effect.
     """
     check_token(token, "--service-token")
+    if url.startswith(("grpcs://", "https://")):
+        trust = trust or Trust()
+        _check_pair(trust)
+    elif trust is not None:
+        # Its owner believes that nobody listens.
+        raise OpsError("invalid_request", f"{origin} must be grpcs:// or https:// for TLS", field=origin)
     if is_unix_address(url):
         return Endpoint(url, token)
     if is_http_url(url):
-        return Endpoint(_http_base(url, origin), token)
-    target = url.removeprefix("grpc://").removesuffix("/")
+        return Endpoint(_http_base(url, origin), token, trust=trust)
+    target = url.removeprefix("grpc://" if trust is None else "grpcs://").removesuffix("/")
     host, _, port = target.rpartition(":")
-    if not url.startswith("grpc://") or not host or "/" in target or not is_port(port):
+    if target == url or "://" in target or not host or "/" in target or not is_port(port):
         raise OpsError(
             "invalid_request",
             f"{origin} must be grpc://HOST:PORT, unix:///path or http://HOST:PORT, not {url!r}",
             field=origin,
         )
-    return Endpoint(target, token)
+    return Endpoint(target, token, trust=trust)
 
 
 def is_http_url(url: str) -> bool:
     """Whether a base URL, or the target of its endpoint, is that of a service over HTTP."""
     return url.startswith(("http://", "https://"))
+
+
+def _check_pair(trust: Trust) -> None:
+    if bool(trust.cert) != bool(trust.key):
+        given, missing = ("cert", "key") if trust.cert else ("key", "cert")
+        field = trust.named(missing)
+        raise OpsError("invalid_request", f"{field} is required with {trust.named(given)}", field=field)
 
 
 def _http_base(url: str, origin: str) -> str:

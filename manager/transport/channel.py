@@ -9,6 +9,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 
 from manager.transport.base import Endpoint
+from spritemesh.endpoints import Trust
 from spritemesh.errors import OpsError
 from spritemesh.reasons import REASONS
 from spritemesh.traceparent import trace_headers
@@ -42,7 +43,25 @@ def options(*, ping_ms: int, ping_timeout_ms: int, window_bytes: int, connect_ms
         ("grpc.min_reconnect_backoff_ms", connect_ms),
         ("grpc.max_reconnect_backoff_ms", 5000),
         ("grpc.enable_retries", 0),
+        # A token is for one address only: none of a proxy that the environment names.
+        ("grpc.enable_http_proxy", 0),
     )
+
+
+def connect(endpoint: Endpoint, options: Options) -> grpc.Channel:
+    """A channel for calls that wait; it connects at the first. Raises OpsError `tls_files_invalid`."""
+    trust = endpoint.trust
+    if trust is None:
+        return grpc.insecure_channel(endpoint.target, options=options)
+    return grpc.secure_channel(endpoint.target, _credentials(trust), options=(*options, *_name(trust)))
+
+
+def connect_aio(endpoint: Endpoint, options: Options) -> grpc.aio.Channel:
+    """As `connect`, of the event loop that runs."""
+    trust = endpoint.trust
+    if trust is None:
+        return grpc.aio.insecure_channel(endpoint.target, options=options)
+    return grpc.aio.secure_channel(endpoint.target, _credentials(trust), options=(*options, *_name(trust)))
 
 
 def call_metadata(endpoint: Endpoint, trace_id: str | None) -> tuple[tuple[str, str], ...]:
@@ -58,4 +77,25 @@ def goodbye_error(goodbye: sprite_pb2.Goodbye) -> OpsError:
     return OpsError(reason, f"the agent ended the stream: {reason}", retry_after=seconds)
 
 
-__all__ = ["UNARY_SECONDS", "Options", "call_metadata", "goodbye_error", "grpc", "options"]
+def _credentials(trust: Trust) -> grpc.ChannelCredentials:
+    # Late: most connections are of this host, and plain.
+    from manager.transport.trust import Files
+
+    found = Files(trust)
+    return grpc.ssl_channel_credentials(found.ca, found.key or None, found.cert or None)
+
+
+def _name(trust: Trust) -> tuple[tuple[str, str], ...]:
+    return (("grpc.ssl_target_name_override", trust.server_name),) if trust.server_name else ()
+
+
+__all__ = [
+    "UNARY_SECONDS",
+    "Options",
+    "call_metadata",
+    "connect",
+    "connect_aio",
+    "goodbye_error",
+    "grpc",
+    "options",
+]

@@ -27,13 +27,15 @@ _RETRYABLE = frozenset(
         "agent_draining",
         "agent_fault",
         "agent_unreachable",
+        "control_rate_limited",
         "deadline_exceeded",
         "stream_broken",
         "too_many_controls",
+        "too_many_streams",
     }
 )
 # Nobody who knows of controls has answered.
-_UNANSWERED = frozenset({Fault.PEER, Fault.CREDENTIALS, Fault.UNKNOWN_METHOD})
+_UNANSWERED = frozenset({Fault.LATE, Fault.PEER, Fault.CREDENTIALS, Fault.UNKNOWN_METHOD})
 # Answers that come only after the ledger was asked for the key: what came before was not run under it, or
 # under another request.
 _VERDICTS = frozenset({Fault.REQUEST, Fault.MISSING, Fault.CONFLICT, Fault.REUSED})

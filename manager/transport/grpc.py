@@ -2,11 +2,13 @@
 
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from manager.transport.backoff import wait_for_return
 from manager.transport.base import Controlled, Endpoint, Retry
-from manager.transport.channel import UNARY_SECONDS, call_metadata, goodbye_error, grpc, options
+from manager.transport.channel import UNARY_SECONDS, call_metadata, connect, goodbye_error, grpc, options
+from manager.transport.signed import for_stubs, is_early
 from manager.transport.silence import SilenceWatch
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import error_from_status
@@ -25,6 +27,7 @@ _RETRYABLE = frozenset(
         "log_unavailable",
         "stream_broken",
         "too_many_streams",
+        "too_many_subscribers",
     }
 )
 
@@ -50,8 +53,8 @@ class GrpcTransport:
         self._endpoint = endpoint
         self._retry = retry
         self._patience = patience or Patience()
-        self._channel = grpc.insecure_channel(endpoint.target, options=_OPTIONS)
-        self._stub = sprite_pb2_grpc.SpriteServiceStub(self._channel)
+        self._was_answered = False
+        self._connect()
 
     def snapshot(
         self,
@@ -140,9 +143,10 @@ class GrpcTransport:
         from manager.transport.delivery import deliver
         from manager.transport.grpc_control import ControlCall, command_of
 
-        target = self._endpoint.target
-        call = ControlCall(self._channel, target, self._metadata(request.trace_id), self._error)
-        return deliver(lambda: call.send(request), self._retry, request=request, command=command_of(target))
+        endpoint = self._endpoint
+        channel = for_stubs(self._channel, self._endpoint.signer)
+        call = ControlCall(channel, endpoint, self._metadata(request.trace_id), self._error)
+        return deliver(lambda: call.send(request), self._retry, request=request, command=command_of(endpoint))
 
     def close(self) -> None:
         self._channel.close()
@@ -154,6 +158,7 @@ class GrpcTransport:
         with SilenceWatch(call, *self._patience) as watch:
             try:
                 for message in call:
+                    self._was_answered = True
                     # A stream that is to end must come nearer to it, not only say that it lives.
                     watch.heard(counts=request.follow or not message.HasField("bookmark"))
                     yield message
@@ -168,27 +173,45 @@ class GrpcTransport:
                 # A call that is merely dropped goes on at the server.
                 call.cancel()
 
+    def _connect(self) -> None:
+        self._channel = connect(self._endpoint, _OPTIONS)
+        self._stub = sprite_pb2_grpc.SpriteServiceStub(for_stubs(self._channel, self._endpoint.signer))
+
     def _metadata(self, trace_id: str | None) -> tuple[tuple[str, str], ...]:
         return call_metadata(self._endpoint, trace_id)
 
     def _error(self, error: grpc.RpcError) -> OpsError:
         # What a stub raises is also the call; the type of the exception does not say so.
         call: Any = error
-        return error_from_status(
+        found = error_from_status(
             call.code(), call.details() or "", call.trailing_metadata() or (), peer=self._endpoint.target
         )
+        if found.reason != "agent_unreachable":
+            return found
+        # Late: who connects needs none of it.
+        from manager.transport.trust import explained
+
+        return explained(found, self._endpoint)
 
     def _wait_or_raise(self, error: OpsError, attempt: int) -> None:
         """Wait before the next try, as v1 does (contract D.5); raise when there is none."""
-        if error.reason not in _RETRYABLE or attempt >= self._retry.attempts:
+        if not _is_passing(error) or attempt >= self._retry.attempts:
             _raise(error)
         time.sleep(max(self._retry.backoff_seconds * attempt, error.retry_after or 0))
 
     def _wait_for_return(self, error: OpsError, attempt: int) -> None:
         """Wait for an agent to come back; raise when waiting does not help."""
-        if error.reason not in _RETRYABLE:
+        # Certificates that were believed before are being exchanged.
+        is_exchanging = error.reason == "tls_failed" and self._was_answered
+        if not (_is_passing(error) or is_exchanging):
             _raise(error)
         wait_for_return(self._retry, error, attempt)
+        if self._endpoint.trust is not None:
+            before = self._channel
+            # With the certificates that are there by now, unless they are just being written.
+            with suppress(OpsError):
+                self._connect()
+                before.close()
 
 
 def _move(place: pb.LogPosition, message: sprite_pb2.WatchEventsResponse) -> None:
@@ -196,6 +219,11 @@ def _move(place: pb.LogPosition, message: sprite_pb2.WatchEventsResponse) -> Non
     place.line = message.batch.last_line
     place.digest = message.batch.end_digest
     place.first_line_digest = message.head.position.first_line_digest
+
+
+def _is_passing(error: OpsError) -> bool:
+    """Whether a further try may be answered otherwise."""
+    return error.reason in _RETRYABLE or is_early(error)
 
 
 def _raise(error: OpsError) -> NoReturn:

@@ -11,7 +11,7 @@ from typing import Any
 import grpc
 
 from manager.transport import delivery
-from manager.transport.base import Controlled, control_command
+from manager.transport.base import Controlled, Endpoint, control_command
 from manager.transport.delivery import MAYBE_AFTER, Unanswered
 from spritemesh import jsontext
 from spritemesh.bridge.control import answer_of_outcome
@@ -30,9 +30,9 @@ _NOBODY = frozenset({"agent_unreachable", "deadline_exceeded"})
 Metadata = tuple[tuple[str, str], ...]
 
 
-def command_of(target: str) -> str:
+def command_of(endpoint: Endpoint) -> str:
     """A request as rows show it."""
-    return control_command(target if target.startswith("unix:") else f"grpc://{target}")
+    return control_command(endpoint.url)
 
 
 class ControlCall:
@@ -41,12 +41,12 @@ class ControlCall:
     def __init__(
         self,
         channel: grpc.Channel,
-        target: str,
+        endpoint: Endpoint,
         metadata: Metadata,
         error_of: Callable[[grpc.RpcError], OpsError],
     ) -> None:
         self._stub = control_pb2_grpc.ControlServiceStub(channel)
-        self._target = target
+        self._endpoint = endpoint
         self._metadata = metadata
         self._error_of = error_of
 
@@ -83,7 +83,7 @@ class ControlCall:
             response = self._stub.RejectPending(message, timeout=seconds, metadata=self._metadata)
         if not response.HasField("outcome"):
             raise Unanswered(
-                OpsError("service_response_invalid", f"{self._target} answered without an outcome")
+                OpsError("service_response_invalid", f"{self._endpoint.target} answered without an outcome")
             )
         return response.outcome
 
@@ -128,7 +128,7 @@ class ControlCall:
     ) -> Controlled:
         answer = answer_of_outcome(outcome, request.confirmation)
         text = jsontext.encode(answer).decode()
-        return Controlled(told_by_answer(answer, command_of(self._target), text), outcome, error=error)
+        return Controlled(told_by_answer(answer, command_of(self._endpoint), text), outcome, error=error)
 
 
 def _is_finished(recorded: pb.GetInvocationResponse, request: ControlRequest) -> bool:

@@ -51,7 +51,7 @@ class HttpTransport:
 
     def __init__(self, endpoint: Endpoint, retry: Retry, timeouts: Timeouts | None = None) -> None:
         self._retry = retry
-        self._client = HttpClient(endpoint.target, endpoint.token, timeouts)
+        self._client = HttpClient(endpoint, timeouts)
 
     def snapshot(
         self,
@@ -101,6 +101,7 @@ class HttpTransport:
                 if not follow or not page.passing:
                     raise page.error
                 wait_for_return(self._retry, page.error, attempt)
+                self._client.renew()
                 attempt += 1
                 continue
             attempt = 1
@@ -165,7 +166,9 @@ class HttpTransport:
         try:
             answer = self._client.request("GET", path, query=query, trace_id=trace_id)
         except NoAnswer as lost:
-            return Failure(lost.error, passing=True)
+            # Certificates that were believed before are being exchanged.
+            passing = lost.error.reason != "tls_failed" or self._client.was_answered
+            return Failure(lost.error, passing=passing)
         except OpsError as refused:
             return Failure(refused, passing=False)  # more than is read
         if answer.ok:

@@ -1,26 +1,30 @@
 """HTTP as the manager speaks it: one request, a bounded answer, and the error that an answer stands for.
 
 No redirects, since a token is for one address only; no proxies and no other settings of the environment,
-for the same reason. TLS is verified against the system's authorities (SSL_CERT_FILE is OpenSSL's own).
+for the same reason.
 """
 
-import re
 import ssl
 import time
 from collections.abc import Mapping
+from contextlib import closing, suppress
 from typing import NamedTuple
 from urllib.parse import quote, urlencode
 
 import httpx
 
+from manager.transport.base import Endpoint
+from manager.transport.signed import is_early
+from manager.transport.trust import Files, hung_up, unread
 from spritemesh import jsontext, tls
 from spritemesh.errors import OpsError
+from spritemesh.httperrors import told_reason
 from spritemesh.jsontext import JSON
-from spritemesh.names import AGENT_HEADER
-from spritemesh.reasons import REASONS, Fault
+from spritemesh.names import AGENT_HEADER, SIGNATURE_HEADER
+from spritemesh.reasons import Fault
 from spritemesh.secrets import Scrubber
+from spritemesh.signing import http_loop_id
 from spritemesh.traceparent import trace_headers
-from spritemesh.values import get
 
 # An answer is never longer; reading stops there.
 MAX_ANSWER_BYTES = 256 * 1024 * 1024
@@ -33,9 +37,7 @@ _HEALTH_SECONDS = 5.0
 # What v1 tries again (contract D.5).
 RETRIED_STATUSES = frozenset({408, 409, 425, 429, 500, 502, 503, 504})
 # Known reasons of which time may mend the cause.
-_RETRIED_FAULTS = frozenset({Fault.BUSY, Fault.CONCURRENT, Fault.LIMIT, Fault.PEER})
-# Where v1 has a word of its own for a refusal, the bridge puts the reason behind the message.
-_REASON_BEHIND = re.compile(r"(?s:(.*)) \[([a-z0-9_]+)\]\Z")
+_RETRIED_FAULTS = frozenset({Fault.BUSY, Fault.CONCURRENT, Fault.LATE, Fault.LIMIT, Fault.PEER})
 
 
 class Timeouts(NamedTuple):
@@ -82,21 +84,40 @@ class NoAnswer(Exception):
 
 
 class HttpClient:
-    """Requests to one service; connections are kept. base_url: without a slash at its end."""
+    """Requests to one service; connections are kept. base_url: without a slash at its end.
 
-    def __init__(self, base_url: str, token: str, timeouts: Timeouts | None = None) -> None:
-        self.base_url = base_url
+    Raises OpsError `tls_files_invalid` when it is made.
+    """
+
+    def __init__(self, endpoint: Endpoint, timeouts: Timeouts | None = None) -> None:
+        token = endpoint.token
+        self.base_url = endpoint.target
         self.has_token = bool(token)
+        self._endpoint = endpoint
         # Whether an answer so far was that of an agent; a v1 service says nothing of itself.
         self.is_agent = False
+        self.was_answered = False  # by anybody
         self._asked = False
         self._scrubber = Scrubber([f"Bearer {token}", token] if token else ())
         self._timeouts = timeouts or Timeouts()
+        self._client = self._made()
+
+    def renew(self) -> None:
+        """Go on with the certificates that are there by now, unless they are just being written."""
+        if self._endpoint.trust is not None:
+            before = self._client
+            with suppress(OpsError):
+                self._client = self._made()
+                before.close()
+
+    def _made(self) -> httpx.Client:
+        """Raises OpsError `tls_files_invalid`."""
+        token = self._endpoint.token
         headers = {"Accept": "application/json", "Accept-Encoding": "identity", "User-Agent": "ops-manager"}
         if token:
             headers |= {"Authorization": f"Bearer {token}", "X-Ops-Token": token}
-        self._client = httpx.Client(
-            headers=headers, trust_env=False, follow_redirects=False, verify=_tls(base_url)
+        return httpx.Client(
+            headers=headers, trust_env=False, follow_redirects=False, verify=_context(self._endpoint)
         )
 
     def request(
@@ -124,13 +145,17 @@ class HttpClient:
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:
-            with self._client.stream(
+            request = self._client.build_request(
                 method,
                 url,
                 headers=headers,
                 content=body,
                 timeout=httpx.Timeout(seconds, connect=times.connect),
-            ) as response:
+                extensions=self._server_name(),
+            )
+            self._sign(request, path, body or b"")
+            with closing(self._client.send(request, stream=True)) as response:
+                self.was_answered = True
                 self.is_agent = self.is_agent or AGENT_HEADER in response.headers
                 data = _read(response, what, time.monotonic() + max(times.whole, seconds))
                 return Answer(what, response.status_code, response.headers, data, self._scrubber)
@@ -142,6 +167,18 @@ class HttpClient:
             raise self._no_answer("agent_unreachable", what, error, sent=True) from error
         except httpx.InvalidURL as error:
             raise OpsError("invalid_request", f"{what}: {error}") from error
+
+    def _sign(self, request: httpx.Request, path: str, body: bytes) -> None:
+        signer = self._endpoint.signer
+        if signer is None:
+            return
+        # As it goes over the wire, which need not be as it was given. A lone ? does not count for the agent.
+        target = request.url.raw_path.decode("ascii")
+        if not request.url.query:
+            target = target.removesuffix("?")
+        loop_id = http_loop_id(path.partition("?")[0], request.url.query.decode("ascii"), body)
+        header = signer.header(f"{request.method} {target}", loop_id, body)
+        request.headers[SIGNATURE_HEADER] = header
 
     def ask_agent(self) -> bool | None:
         """Whether an agent answers there, asked unless it is known; None: nobody says."""
@@ -155,7 +192,19 @@ class HttpClient:
     def close(self) -> None:
         self._client.close()
 
+    def _server_name(self) -> dict[str, str]:
+        """The name that the server's certificate must have, as httpx takes it."""
+        trust = self._endpoint.trust
+        return {"sni_hostname": trust.server_name} if trust is not None and trust.server_name else {}
+
     def _no_answer(self, reason: str, what: str, error: Exception, *, sent: bool) -> NoAnswer:
+        failure = unread(error, self._endpoint, connected=sent)
+        if failure is not None:
+            return NoAnswer(failure, sent=False)
+        if sent and reason == "agent_unreachable" and not self.was_answered:
+            failure = hung_up(self._endpoint)
+            if failure is not None:
+                return NoAnswer(failure, sent=sent)
         # It may quote what came instead of HTTP.
         said = self._scrubber.scrub(str(error)) or type(error).__name__
         # v1 shows a request without an answer as code 000 (contract D.5).
@@ -194,26 +243,16 @@ def may_mend(answer: Answer, error: OpsError) -> bool:
     """
     if error.reason == "service_http_error":
         return answer.status in RETRIED_STATUSES
-    return error.row.fault in _RETRIED_FAULTS
+    return error.row.fault in _RETRIED_FAULTS or is_early(error)
 
 
 def _told_error(answer: Answer) -> OpsError | None:
     """The error that a bridge of ours names; None when the answer names no reason of the table."""
-    try:
-        document = jsontext.parse(answer.body)
-    except jsontext.JSONError:
+    told = told_reason(answer.body)
+    if told is None:
         return None
-    code, message = get(document, "error", "code"), get(document, "error", "message")
-    if not isinstance(code, str) or not isinstance(message, str):
-        return None
-    found = _REASON_BEHIND.match(message)
-    if found is not None and found[2] in REASONS:
-        message, code = found[1], found[2]
-    elif code == "unauthorized":
-        return None
-    if code not in REASONS:
-        return None
-    return OpsError(code, answer.scrubber.scrub(message), retry_after=_retry_after(answer))
+    reason, message = told
+    return OpsError(reason, answer.scrubber.scrub(message), retry_after=_retry_after(answer))
 
 
 def _retry_after(answer: Answer) -> float | None:
@@ -237,8 +276,6 @@ def _read(response: httpx.Response, what: str, deadline: float) -> bytes:
     return bytes(data)
 
 
-def _tls(base_url: str) -> ssl.SSLContext:
-    """Verifies against the system's authorities; for plain HTTP, one that trusts nobody costs nothing."""
-    if base_url.startswith("https:"):
-        return tls.verifying()
-    return ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+def _context(endpoint: Endpoint) -> ssl.SSLContext:
+    """What its trust says; for plain HTTP, one that trusts nobody costs nothing."""
+    return tls.client_context() if endpoint.trust is None else Files(endpoint.trust).context

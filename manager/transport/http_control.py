@@ -148,7 +148,9 @@ class ControlPost:
             return Unanswered(error, again=again) if answer.status == 409 else Failed(error, again=again)
         error = error_of(answer, has_token=has_token)
         if error.reason != "service_http_error":
-            return Unanswered(error) if error.reason in MAYBE_AFTER else error
+            # What took too long goes on: 504 and 507 of an agent.
+            may_run = error.reason in MAYBE_AFTER or error.reason == "deadline_exceeded"
+            return Unanswered(error) if may_run else error
         reason = _REASON_OF_STATUS.get(answer.status, error.reason)
         error = OpsError(reason, error.message, retry_after=error.retry_after)
         return Unanswered(error) if by_gateway else error

@@ -16,14 +16,15 @@ Measured through a proxy (grpcio 1.85.1), which the options below are from:
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable, Iterator
-from contextlib import aclosing, contextmanager
+from collections.abc import AsyncGenerator, Callable
+from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
 from google.protobuf.message import Message
 
 from manager.transport.base import Endpoint
-from manager.transport.channel import UNARY_SECONDS, call_metadata, grpc, options
+from manager.transport.channel import UNARY_SECONDS, call_metadata, connect_aio, grpc, options
+from manager.transport.signed import for_stubs
 from sprite_agent.runtime.feed import duration
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import error_from_status
@@ -105,7 +106,7 @@ class Link:
         )
         metadata = call_metadata(self._endpoint, trace_id)
         stub = self._connected()
-        with self._told():
+        async with self._told():
             response = await stub.GetSnapshot(request, timeout=UNARY_SECONDS, metadata=metadata)
         if response is None or not response.HasField("snapshot"):
             raise self._invalid("answered without a snapshot")
@@ -142,7 +143,7 @@ class Link:
         open_call = getattr(self._connected(), method)
         call = open_call(request, metadata=call_metadata(self._endpoint, trace_id))
         try:
-            with self._told():
+            async with self._told():
                 while (message := await call.read()) is not grpc.aio.EOF:
                     if message is None:
                         # gRPC hands this out for bytes that are no message of the method.
@@ -155,14 +156,17 @@ class Link:
             # A call that is merely dropped goes on at the server.
             call.cancel()
 
-    @contextmanager
-    def _told(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _told(self) -> AsyncGenerator[None, None]:
         """What gRPC raises within the block is told as an OpsError; a cancelled task keeps its
         CancelledError."""
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            raise self._error(error) from error
+            found = self._error(error)
+            if found.reason == "agent_unreachable":
+                found = await asyncio.to_thread(_explained, found, self._endpoint)
+            raise found from error
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
@@ -173,8 +177,8 @@ class Link:
         if self._closed:
             raise self._broken("is not asked: the link is closed")
         if self._channel is None:
-            self._channel = grpc.aio.insecure_channel(self._endpoint.target, options=self._options)
-            self._stub = sprite_pb2_grpc.SpriteServiceStub(self._channel)
+            self._channel = connect_aio(self._endpoint, self._options)
+            self._stub = sprite_pb2_grpc.SpriteServiceStub(for_stubs(self._channel, self._endpoint.signer))
         return self._stub
 
     def _invalid(self, how: str) -> OpsError:
@@ -187,6 +191,13 @@ class Link:
         return error_from_status(
             error.code(), error.details() or "", error.trailing_metadata(), peer=self._endpoint.target
         )
+
+
+def _explained(error: OpsError, endpoint: Endpoint) -> OpsError:
+    # Late: who connects needs none of it.
+    from manager.transport.trust import explained
+
+    return explained(error, endpoint)
 
 
 def _is_cancelled() -> bool:

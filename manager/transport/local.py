@@ -66,6 +66,7 @@ class LocalTransport:
 
     def control(self, request: "ControlRequest") -> Controlled:
         # Late: most commands only read.
+        from sprite_agent.connected import local_user
         from sprite_agent.control import Caller, ControlPlane
         from spritemesh.bridge.told import told_by_outcome
 
@@ -79,6 +80,7 @@ class LocalTransport:
             retry_attempts=self._retry.attempts,
             retry_backoff_seconds=int(self._retry.backoff_seconds),
             audit_replays=True,
+            provenance=local_user(),
         )
         outcome = self._plane.execute(request, caller)
         # The last thing that is timed is when it was put on record.

@@ -8,8 +8,9 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
+from sprite_agent.guard import add_guard_flags, check_exposure, read_guard
 from sprite_agent.identity import validate_sprite_id
-from sprite_agent.security import check_exposure, parse_address, read_metrics_token, read_token
+from sprite_agent.security import DEFAULT_GRPC, parse_address, read_metrics_token, read_token
 from spritemesh import jsontext
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 from spritemesh.program import log_to_stderr, long_lived
@@ -18,7 +19,6 @@ if TYPE_CHECKING:
     from sprite_agent.server import Bound
 
 _log = logging.getLogger("sprite_agent")
-DEFAULT_GRPC = "127.0.0.1:50551"
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
@@ -54,6 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-unauthenticated", action="store_true", help="serve without a token, on loopback only"
     )
+    add_guard_flags(parser, control=True)
     parser.add_argument(
         "--heartbeat-interval",
         type=_interval,
@@ -89,13 +90,15 @@ def run(args: argparse.Namespace) -> int:
     token = read_token(args.token, args.token_file, os.environ.get(SERVICE_TOKEN_VARIABLE))
     metrics = None if args.metrics is None else parse_address(args.metrics, field="--metrics", unix=False)
     metrics_token = read_metrics_token(args.metrics_token_file, token)
-    for place, needed, field in (
-        (address, token, "--grpc"),
-        (http, token, "--http"),
-        (metrics, metrics_token, "--metrics"),
+    guard = read_guard(args, token)
+    scrapes = guard.scrapes(metrics_token)
+    for place, guarded, field in (
+        (address, guard, "--grpc"),
+        (http, guard, "--http"),
+        (metrics, scrapes, "--metrics"),
     ):
         if place is not None:
-            check_exposure(place, needed, allow_unauthenticated=args.allow_unauthenticated, field=field)
+            check_exposure(place, guarded, allow_unauthenticated=args.allow_unauthenticated, field=field)
     log_to_stderr()
     _warn(args, token)
     # Imported late: a refused command line should not wait for gRPC.
@@ -104,7 +107,7 @@ def run(args: argparse.Namespace) -> int:
     settings = ServeSettings(
         repo=args.repo,
         address=address,
-        token=token,
+        guard=guard,
         http=http,
         metrics=metrics,
         metrics_token=metrics_token,

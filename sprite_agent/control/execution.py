@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 
+from sprite_agent.connected import connected_message
 from sprite_agent.control.command import child_environment, command_line, runtime_program
 from sprite_agent.control.confirm import ChangeWait, StopSignal, confirm
 from sprite_agent.control.ledger import (
@@ -77,6 +78,7 @@ class Executor:
         environment = dict(os.environ)
         words = command_line(runtime_program(self._runtime, environment), self._repo, request)
         outcome = _begun(request, quote_words(words), started_at)
+        outcome.provenance.CopyFrom(connected_message(caller.provenance))
         self._ledger.insert(
             Entry(
                 key=request.idempotency_key,

@@ -17,7 +17,7 @@ from google.protobuf.message import DecodeError
 
 from sprite_agent.control.mark import is_alive
 from sprite_agent.control.observation import Observation
-from spritemesh import jsontext
+from spritemesh import jsontext, modes
 from spritemesh.control import Confirmation, ControlRequest
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
@@ -277,10 +277,10 @@ def key_conflict(key: str) -> OpsError:
 def _open(path: str) -> sqlite3.Connection:
     """A connection to the file, which is made for its owner alone if it is missing."""
     with _opening:
-        os.makedirs(os.path.dirname(path), exist_ok=True)
+        modes.make_directory(os.path.dirname(path))
         if not os.path.lexists(path):
             with suppress(FileExistsError):
-                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600))
+                os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, modes.FILE))
         return sqlite3.connect(path, timeout=_BUSY_SECONDS, isolation_level=None, check_same_thread=False)
 
 

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from hashlib import sha256
 
+from spritemesh import modes
 from spritemesh.errors import OpsError
 
 
@@ -88,10 +89,10 @@ def _try_lock(directory: str, name: str) -> int:
 def _open(directory: str, path: str) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_CLOEXEC
     try:
-        return os.open(path, flags, 0o600)
+        return os.open(path, flags, modes.FILE)
     except FileNotFoundError:
-        os.makedirs(directory, exist_ok=True)
-        return os.open(path, flags, 0o600)
+        modes.make_directory(directory)
+        return os.open(path, flags, modes.FILE)
 
 
 def _lock(handle: int) -> bool:

@@ -103,7 +103,7 @@ class ControlPlane:
 
     def note_refusal(self, request: ControlRequest, caller: Caller, error: OpsError) -> None:
         """Put on record what was refused before it came here, or is no well-formed request."""
-        append_refusal(self._repo, request, caller.edge, error, self._clock())
+        append_refusal(self._repo, request, caller.provenance, error, self._clock())
 
     def invocation(self, key: str) -> pb.GetInvocationResponse:
         """What became of a key. Raises OpsError `invocation_not_found`, or of a key or ledger at fault."""

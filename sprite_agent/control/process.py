@@ -11,6 +11,7 @@ from contextlib import suppress
 from typing import Any, NamedTuple
 
 from sprite_agent.control.tail import Tail
+from spritemesh.modes import given_umask
 
 # Before the first child: gRPC's fork handlers kill one now and then.
 os.environ.setdefault("GRPC_ENABLE_FORK_SUPPORT", "0")
@@ -62,6 +63,8 @@ def run(
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             process_group=0,
+            # Who may read the runtime's files is the runtime's matter.
+            umask=given_umask(),
         )
     except (OSError, ValueError) as error:
         return _not_run(words[0], environment, error)

@@ -5,9 +5,11 @@ from typing import NamedTuple
 
 from google.protobuf.timestamp_pb2 import Timestamp
 
+from sprite_agent.connected import connected_document
 from sprite_agent.control.refusals import append_refusal
 from sprite_agent.control.steps import RanStep, outcome_steps, refusal_step
 from sprite_agent.control.target import check_exists
+from sprite_agent.provenance import Provenance
 from sprite_agent.runtime.layout import ops_directory
 from spritemesh import audit, jsontext, traceindex
 from spritemesh.bridge.control import Facts, facts_of_request
@@ -22,7 +24,7 @@ class Caller(NamedTuple):
 
     shown_key: a key to show instead of the request's (HTTP shows a generated one, contract D.3).
     audit_replays: write rows for a replay, too, as a command line does and an agent does not.
-    edge: where the request came in, of grpc, http and local; for rows of refusals.jsonl.
+    provenance: who connected.
     """
 
     transport: str = "local"
@@ -30,21 +32,29 @@ class Caller(NamedTuple):
     retry_backoff_seconds: int = 1
     shown_key: str = ""
     audit_replays: bool = False
-    edge: str = "local"
+    provenance: Provenance = Provenance()
 
 
-_KEPT = Caller._fields.index("edge")
+_PROVENANCE = Caller._fields.index("provenance")
 
 
 def caller_text(caller: Caller) -> str:
-    """A caller as the ledger keeps it: without its edge, which is a matter of refusals only."""
-    return jsontext.encode(list(caller[:_KEPT])).decode()
+    """A caller as the ledger keeps it."""
+    return jsontext.encode(caller).decode()
 
 
 def read_caller(text: str) -> Caller:
-    """The caller of such a text, which an earlier version may have written with more behind."""
+    """The caller of such a text. An earlier version wrote nothing, or a word, in the place of who connected:
+    that is not known then, and the edge is empty."""
     value = jsontext.parse(text)
-    return Caller(*value[:_KEPT]) if isinstance(value, list) else Caller()
+    if not isinstance(value, list):
+        return Caller(provenance=Provenance(""))
+    told = value[_PROVENANCE] if len(value) > _PROVENANCE else None
+    caller = Caller(*value[:_PROVENANCE])._replace(provenance=Provenance(""))
+    if not isinstance(told, list) or len(told) != len(Provenance._fields):
+        return caller
+    edge, token_id, key_id, identities, address = told
+    return caller._replace(provenance=Provenance(edge, token_id, key_id, tuple(identities), address))
 
 
 def record_outcome(
@@ -67,7 +77,9 @@ def record_outcome(
         facts = facts._replace(trace_id=outcome.trace_id)
     files = audit.audit_files(ops_directory(repo, request.loop_id))
     told = told_by_outcome(outcome)
-    audit.record(files, told, facts, only_missing=only_missing)
+    # Of a replay, who asked again: the outcome tells who had it executed.
+    connected = connected_document(caller.provenance)
+    audit.record(files, told, facts, connected=connected, only_missing=only_missing)
     if not outcome.replayed:
         traceindex.append(repo, outcome_steps(told, outcome, facts, ran))
 
@@ -88,13 +100,14 @@ def record_refusal(
     try:
         check_exists(repo, request.loop_id)
     except OpsError:
-        append_refusal(repo, request, caller.edge, error, finished_at)
+        append_refusal(repo, request, caller.provenance, error, finished_at)
         return
     facts = _facts(request, caller, (started_at, finished_at))
     with suppress(OpsError):
         files = audit.audit_files(ops_directory(repo, request.loop_id))
-        audit.record(files, told_by_refusal(error.reason, ""), facts)
-        traceindex.append(repo, [refusal_step(facts, error.reason)])
+        connected = connected_document(caller.provenance)
+        audit.record(files, told_by_refusal(error.reason, ""), facts, connected=connected)
+        traceindex.append(repo, [refusal_step(facts, error.reason, connected)])
 
 
 def _seconds(timestamp: Timestamp) -> float:

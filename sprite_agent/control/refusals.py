@@ -5,6 +5,8 @@ Nothing ran, so it fails open; and whoever sends rubbish without end must not fi
 
 import os
 
+from sprite_agent.connected import connected_document
+from sprite_agent.provenance import Provenance
 from sprite_agent.runtime.layout import agent_directory
 from spritemesh import rotation
 from spritemesh.control import ControlRequest
@@ -18,13 +20,15 @@ _MESSAGE_CHARS = 500
 _WORD_CHARS = 128
 
 
-def append_refusal(repo: str, request: ControlRequest, edge: str, error: OpsError, now: float) -> None:
-    """Append a row, unsynced. request: as far as it is known. edge: grpc, http or local."""
+def append_refusal(
+    repo: str, request: ControlRequest, provenance: Provenance, error: OpsError, now: float
+) -> None:
+    """Append a row, unsynced. request: as far as it is known."""
     path = os.path.join(agent_directory(repo), "refusals.jsonl")
     row = drop(
         {
             "timestamp": format_utc(now),
-            "transport": edge,
+            "transport": provenance.edge,
             "reasonCode": error.reason,
             "field": nz(error.field),
             "message": one_line(error.message[:_MESSAGE_CHARS]),
@@ -32,6 +36,7 @@ def append_refusal(repo: str, request: ControlRequest, edge: str, error: OpsErro
             "intent": _shown(request.intent),
             "requestedBy": _shown(request.requested_by),
             "traceId": _shown(request.trace_id),
+            "connected": connected_document(provenance._replace(edge="")) or None,
         }
     )
     try:

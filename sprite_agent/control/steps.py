@@ -2,6 +2,7 @@
 
 from typing import NamedTuple
 
+from sprite_agent.connected import connected_document, connected_of
 from sprite_agent.runtime.layout import ops_directory
 from spritemesh.audit import audit_files
 from spritemesh.bridge.control import Facts
@@ -32,6 +33,7 @@ def outcome_steps(told: Told, outcome: pb.ControlOutcome, facts: Facts, ran: Ran
             facts.finished_at - facts.started_at,
             intent=facts.intent,
             requestedBy=facts.requested_by,
+            connected=connected_document(connected_of(outcome)) or None,
             reasonCode=outcome.reason or None,
         )
     ]
@@ -62,8 +64,11 @@ def told_steps(told: Told, outcome: pb.ControlOutcome, facts: Facts) -> list[Ent
     return found + _effect_steps(outcome, facts)
 
 
-def refusal_step(facts: Facts, reason: str) -> Entry:
-    """The step of a request that was refused: there is no row of it but that of the invocation."""
+def refusal_step(facts: Facts, reason: str, connected: dict[str, JSON]) -> Entry:
+    """The step of a request that was refused: there is no row of it but that of the invocation.
+
+    connected: who connected, as rows tell it.
+    """
     step = _step(
         "invocation",
         facts,
@@ -72,6 +77,7 @@ def refusal_step(facts: Facts, reason: str) -> Entry:
         facts.finished_at - facts.started_at,
         intent=facts.intent,
         requestedBy=facts.requested_by,
+        connected=connected or None,
         reasonCode=reason,
     )
     return step._replace(file=audit_files(ops_directory("", facts.loop_id)).invocations)

@@ -58,14 +58,16 @@ def decide(
     if not os.path.isdir(directory):
         raise OpsError("nothing_pending", f"no approval is pending: there is no loop {directory}")
     # Held for both writes: the run takes it before it acts, so its lines come after the decision's.
-    with files.locked_directory(directory, wait_seconds=_LOCK_WAIT_SECONDS):
+    with files.locked_directory(directory, wait_seconds=_LOCK_WAIT_SECONDS, private=False):
         request = read_approval(repo, loop_id)
         if request is None or request["status"] != "pending":
             found = "no approval was asked for" if request is None else f"it is {request['status']} already"
             raise OpsError("nothing_pending", f"no approval is pending for loop {loop_id!r}: {found}")
         now = times.format_utc(clock())
         decided = documents.decided(request, status=status, by=by, note=note, now=now)
-        files.write_atomic(os.path.join(repo, paths.approval), jsontext.encode(decided) + b"\n")
+        files.write_atomic(
+            os.path.join(repo, paths.approval), jsontext.encode(decided) + b"\n", private=False
+        )
         row = documents.event_row(
             timestamp=now,
             event="approval_decision",
@@ -76,7 +78,7 @@ def decide(
             status=status,
             data=decided["decision"],
         )
-        files.append_rows(os.path.join(repo, paths.events), [row])
+        files.append_rows(os.path.join(repo, paths.events), [row], private=False)
     return f"{status} iteration {request['iteration']} of loop {loop_id!r}"
 
 
@@ -102,7 +104,7 @@ def _remove_state(repo: str) -> bool:
     if not os.path.isdir(root):
         return False
     try:
-        with files.locked_directory(root, wait_seconds=0):
+        with files.locked_directory(root, wait_seconds=0, private=False):
             found = [remove(os.path.join(root, name)) for name in ("active-run.json", "state.json")]
     except OpsError as error:
         if error.reason != "state_locked":

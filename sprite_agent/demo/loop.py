@@ -102,7 +102,7 @@ def _await_decision(settings: Settings, signals: set[signal.Signals]) -> Documen
         approval = read_approval(settings.repo, settings.loop_id)
         if approval is not None and approval["status"] != "pending":
             # Whoever decides holds this lock until the decision is logged, too.
-            with files.locked_directory(directory, wait_seconds=_DECISION_LOCK_SECONDS):
+            with files.locked_directory(directory, wait_seconds=_DECISION_LOCK_SECONDS, private=False):
                 return approval
         _pause(_DECISION_POLL_SECONDS, signals)
 
@@ -141,7 +141,7 @@ def _only_one(repo: str) -> Iterator[None]:
     """Refuse to run beside another run of the repository, be it a demonstration or a real one."""
     with ExitStack() as held:
         try:
-            held.enter_context(files.locked_directory(runtime_root(repo), wait_seconds=0))
+            held.enter_context(files.locked_directory(runtime_root(repo), wait_seconds=0, private=False))
         except OpsError as error:
             if error.reason != "state_locked":
                 raise

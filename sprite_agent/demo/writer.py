@@ -50,7 +50,7 @@ class Writer:
                 self._active_run(step)
             case Report(name, text):
                 path = os.path.join(self._repo, self._paths.directory, name)
-                files.write_atomic(path, text.encode())
+                files.write_atomic(path, text.encode(), private=False)
             case Entry(entry):
                 self._append_entry(entry)
             case Request(approval):
@@ -73,7 +73,7 @@ class Writer:
             status=step.status,
             data=step.data,
         )
-        files.append_rows(os.path.join(self._repo, self._paths.events), [row])
+        files.append_rows(os.path.join(self._repo, self._paths.events), [row], private=False)
 
     def _active_run(self, step: ActiveRun) -> None:
         document = documents.active_run(
@@ -86,7 +86,7 @@ class Writer:
             now=self.now(),
         )
         path = os.path.join(self._repo, self._paths.active_run)
-        files.write_atomic(path, jsontext.pretty(document) + b"\n")
+        files.write_atomic(path, jsontext.pretty(document) + b"\n", private=False)
 
     def _append_entry(self, entry: Document) -> None:
         path = os.path.join(self._repo, self._paths.run_summary)
@@ -116,7 +116,9 @@ class Writer:
         return {"path": relative, "exists": True, "sha256": digest, "mtime": times.format_utc(changed)}
 
     def _replace(self, relative: str, document: Document) -> None:
-        files.write_atomic(os.path.join(self._repo, relative), jsontext.encode(document) + b"\n")
+        files.write_atomic(
+            os.path.join(self._repo, relative), jsontext.encode(document) + b"\n", private=False
+        )
 
 
 def read_approval(repo: str, loop_id: str) -> Document | None:

@@ -30,12 +30,14 @@ _OF_FAULT: dict[Fault, Status] = {
     Fault.NONE: Status(500),
     Fault.REQUEST: _INVALID,
     Fault.CREDENTIALS: Status(401, "unauthorized"),
+    Fault.FORBIDDEN: Status(403),
     Fault.MISSING: _RUNTIME,
     Fault.CONFLICT: Status(409),
     Fault.REUSED: _INVALID,
     Fault.CONCURRENT: Status(409),
     Fault.UNKNOWN_METHOD: Status(405),
     Fault.BUSY: _RUNTIME,
+    Fault.LATE: Status(504),
     Fault.LIMIT: Status(503),
     Fault.DATA: _RUNTIME,
     Fault.PEER: _RUNTIME,
@@ -45,6 +47,9 @@ _OF_REASON: dict[str, Status] = {
     "unknown_path": Status(404, "not_found"),
     "invalid_json": Status(400, "invalid_json"),
     "body_too_large": Status(413, "invalid_request"),
+    "metadata_too_large": Status(431, "invalid_request"),
+    "control_rate_limited": Status(429),
+    "too_many_failures": Status(429),
     "body_timeout": Status(408, "invalid_request"),
     "agent_draining": _CLOSED,
     # A command may have run, and v1's client repeats 500 and 503, with a new key each time.
@@ -54,7 +59,8 @@ _OF_REASON: dict[str, Status] = {
     "ledger_corrupt": _CLOSED,
 }
 # A v1 client repeats what was answered 502; a control request of a loop that is not there is not worth it.
-_OF_CONTROL_FAULT: dict[Fault, Status] = {Fault.MISSING: Status(404, "not_found")}
+# One that is late goes on, and would be run again with a new key.
+_OF_CONTROL_FAULT: dict[Fault, Status] = {Fault.MISSING: Status(404, "not_found"), Fault.LATE: Status(507)}
 
 
 def json_answer(document: JSON, status: int = 200, headers: Mapping[str, str] | None = None) -> Response:

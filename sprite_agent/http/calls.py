@@ -6,13 +6,18 @@ from urllib.parse import parse_qsl
 
 from starlette.requests import ClientDisconnect, Request
 
+from sprite_agent.admission import Arrival, Right
+from sprite_agent.limits import Limits
+from sprite_agent.provenance import Provenance
 from spritemesh.errors import OpsError
 from spritemesh.ids import printable, validate_trace_id
 from spritemesh.names import TRACE_ID_HEADER
 from spritemesh.traceparent import TRACEPARENT_HEADER, trace_id_of
 
-MAX_BODY_BYTES = 256 * 1024
-BODY_SECONDS = 10.0
+# Member of the state of a connection: names in the client's certificate.
+IDENTITIES = "identities"
+# Member of the state of a request: whether its caller was let in.
+LET_IN = "let in"
 # More than this of an unwanted body is not taken in just to keep a connection.
 _MAX_DISCARDED_BYTES = 16 * 1024 * 1024
 _DISCARD_SECONDS = 2.0
@@ -22,16 +27,26 @@ _ORIGIN = re.compile(r"\A[A-Za-z][A-Za-z0-9+.-]*://[^/?#]*")
 
 
 class Call:
-    """A request. path: as it was sent, percent signs included, without the query."""
+    """A request. path: as it was sent, percent signs included, without the query. address: the client's."""
 
-    def __init__(self, request: Request) -> None:
+    def __init__(self, request: Request, limits: Limits) -> None:
         self.method: str = request.method
+        self.address = _address(request.scope.get("client"))
+        self._state = request.scope.setdefault("state", {})
+        self._identities: tuple[str, ...] = self._state.get(IDENTITIES, ())
+        self._max_body_bytes = limits.request_bytes
+        self._body_seconds = limits.request_seconds
+        self._body: bytes | None = None
         # A proxy's form, with the origin before the path, means the same (RFC 9112, 3.2.2).
         self.path = _ORIGIN.sub("", request.scope["raw_path"].decode("ascii"), count=1) or "/"
         self.headers: list[tuple[str, bytes]] = [
             (name.decode("latin-1"), value) for name, value in request.scope["headers"]
         ]
+        # Who connected: known once the call is let in (sprite_agent.admission).
+        self.provenance = Provenance(edge="http")
         self._query: bytes = request.scope["query_string"]
+        query = b"?" + self._query if self._query else b""
+        self._target = (request.scope["raw_path"] + query).decode("latin-1")
         self.target_bytes = len(request.scope["raw_path"]) + 1 + len(self._query)
         self._parameters: dict[str, str] | None = None
         self._request = request
@@ -41,6 +56,16 @@ class Call:
             "chunked" not in self.header("transfer-encoding").lower()
             and (self.header("content-length") or "0") == "0"
         )
+
+    def arrival(self, right: Right) -> Arrival:
+        """The call as `sprite_agent.admission` takes it."""
+        method = f"{self.method} {self._target}"
+        return Arrival("http", method, right, self.headers, self.address, self._identities)
+
+    def let_in(self, provenance: Provenance) -> None:
+        """Note who connected, and that the connection serves somebody from now on."""
+        self.provenance = provenance
+        self._state[LET_IN] = True
 
     def header(self, name: str) -> str:
         """The first value of a header, trimmed; "" without one."""
@@ -56,6 +81,11 @@ class Call:
         return validate_trace_id(trace_id, field="X-Trace-Id") if trace_id else None
 
     # --- the query ----------------------------------------------------------------------------------
+
+    @property
+    def query(self) -> str:
+        """All of it, as sent."""
+        return self._query.decode("latin-1")
 
     def parameter(self, name: str) -> str:
         """The first value of a parameter that is not empty; "" without one, as in v1.
@@ -87,19 +117,25 @@ class Call:
     # --- the body -----------------------------------------------------------------------------------
 
     async def body(self) -> bytes:
-        """The whole body. Raises OpsError `body_too_large` or `body_timeout`, and ClientDisconnect."""
-        if self._announced() > MAX_BODY_BYTES:
-            raise _too_large()
+        """The whole body; asked again, the same. Raises OpsError `body_too_large` or `body_timeout`, and
+        ClientDisconnect."""
+        if self._body is None:
+            self._body = await self._read_body()
+        return self._body
+
+    async def _read_body(self) -> bytes:
+        if self._announced() > self._max_body_bytes:
+            raise self._too_large()
         pieces: list[bytes] = []
         try:
-            async with asyncio.timeout(BODY_SECONDS):
+            async with asyncio.timeout(self._body_seconds):
                 while not self._ended:
                     pieces.append(await self._piece())
-                    if self._read > MAX_BODY_BYTES:
-                        raise _too_large()
+                    if self._read > self._max_body_bytes:
+                        raise self._too_large()
         except TimeoutError:
             raise OpsError(
-                "body_timeout", f"the request body did not arrive within {BODY_SECONDS:g} s"
+                "body_timeout", f"the request body did not arrive within {self._body_seconds:g} s"
             ) from None
         return b"".join(pieces)
 
@@ -148,6 +184,13 @@ class Call:
         self._ended = not message.get("more_body", False)
         return piece
 
+    def _too_large(self) -> OpsError:
+        return OpsError("body_too_large", f"the request body is larger than {self._max_body_bytes} bytes")
 
-def _too_large() -> OpsError:
-    return OpsError("body_too_large", f"the request body is larger than {MAX_BODY_BYTES} bytes")
+
+def _address(client: tuple[str, int] | None) -> str:
+    """Of a client as ASGI tells it."""
+    if client is None:
+        return ""
+    host, port = client
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -27,7 +27,6 @@ from superloop.ops.v1 import control_pb2 as pb
 
 _log = logging.getLogger("sprite_agent")
 _HTTP_STATUS = {0: 200, 2: 409}
-_CALLER = Caller(edge="http")
 # Of these the status `ambiguous` says all that is known.
 _PLAIN = frozenset({"", "control_ambiguous", "runtime_output_truncated"})
 # Of a body that cannot be read.
@@ -47,6 +46,7 @@ class ControlRoute:
     async def answer(self, call: Call) -> Response:
         """Execute, join or replay. Raises OpsError for what is refused."""
         data = await call.body()
+        caller = Caller(provenance=call.provenance)
         request = _NOTHING_ASKED
         try:
             request = read_request(data, call)
@@ -57,11 +57,11 @@ class ControlRoute:
             check_request(request)
             known = await self._known_to_file_only(request) if is_keyed else None
         except OpsError as error:
-            await self._desk.note_refusal(request, _CALLER, error)
+            await self._desk.note_refusal(request, caller, error)
             raise
         if known is not None:
             return json_answer(replay(known, request.trace_id))
-        outcome = await self._desk.execute(request, _CALLER._replace(shown_key=shown_key))
+        outcome = await self._desk.execute(request, caller._replace(shown_key=shown_key))
         if outcome.replayed:
             return json_answer(await self._again(outcome, request))
         document = _document(outcome, request.confirmation, shown_key)
@@ -128,7 +128,7 @@ def read_request(data: bytes, call: Call) -> ControlRequest:
     return ControlRequest(
         loop_id=loop_id,
         intent=_text(members, "intent"),
-        idempotency_key=_text(members, "idempotencyKey") or call.header("x-idempotency-key"),
+        idempotency_key=_text(members, "idempotencyKey") or _key_of_header(call),
         requested_by=_text(members, "by") or os.environ.get("USER") or "ops-service",
         note=_text(members, "note"),
         trace_id=_text(members, "traceId") or call.trace_id() or new_trace_id(),
@@ -138,6 +138,19 @@ def read_request(data: bytes, call: Call) -> ControlRequest:
         # v1 lets the runtime decide.
         even_if_nothing_pending=not members.get("requirePending"),
     )
+
+
+def _key_of_header(call: Call) -> str:
+    """Raises `invalid_request` for a key beside a signature, which does not cover it: on its way it could
+    become another, and the next try of the request would be run as well."""
+    key = call.header("x-idempotency-key")
+    if key and call.provenance.key_id:
+        raise OpsError(
+            "invalid_request",
+            "the key of a signed request belongs into its body: headers are not signed",
+            field="idempotencyKey",
+        )
+    return key
 
 
 def _members(data: bytes) -> dict[str, JSON]:

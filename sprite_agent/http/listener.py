@@ -5,25 +5,21 @@ import logging
 import socket
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import h11
 import uvicorn
-from uvicorn.protocols.http.h11_impl import H11Protocol, RequestResponseCycle
 
-from sprite_agent.http.answers import CONTENT_TYPE
-from sprite_agent.http.entry import MAX_HEAD_BYTES
+from sprite_agent.http.connection import Connection
+from sprite_agent.limits import Limits
 from sprite_agent.security import Address
-from spritemesh import __version__, jsontext
 from spritemesh.errors import OpsError
-from spritemesh.names import AGENT_HEADER
 
-MAX_CONNECTIONS = 512
-# A connection may wait this long for its next request, and a head may take this long to arrive.
+if TYPE_CHECKING:
+    from sprite_agent.certificates import Certificates
+    from sprite_agent.http.handshakes import Handshakes
+
+# A connection may wait this long for its next request.
 KEEP_ALIVE_SECONDS = 75
-_HEAD_SECONDS = 10.0
-# A reader that takes nothing for so long is taken for gone.
-_STALLED_SECONDS = 60.0
 # What requests under way get once the listener stops; the drain has waited for them before.
 _LAST_SECONDS = 1
 _BACKLOG = 128
@@ -31,12 +27,23 @@ _BACKLOG = 128
 
 class Listener(uvicorn.Server):
     """Serves an application at an address, from `start` to `stop`. address: as asked for, with the real port.
-    field: the flag that the address came from.
+    limits None: the defaults. field: the flag that the address came from. certificates None: without TLS.
 
     Raises OpsError `address_unavailable` when it is made.
     """
 
-    def __init__(self, app: Any, address: Address, *, field: str = "--http") -> None:
+    def __init__(
+        self,
+        app: Any,
+        address: Address,
+        limits: Limits | None = None,
+        *,
+        field: str = "--http",
+        certificates: "Certificates | None" = None,
+    ) -> None:
+        self._limits = limits or Limits()
+        self._certificates = certificates
+        self._handshakes: Handshakes | None = None
         self._socket = _listen(address, field)
         self.address = f"{address.target.rpartition(':')[0]}:{self._socket.getsockname()[1]}"
         # It warns of whatever strangers send, and calls our answers errors.
@@ -56,12 +63,36 @@ class Listener(uvicorn.Server):
                 server_header=False,
                 timeout_keep_alive=KEEP_ALIVE_SECONDS,
                 timeout_graceful_shutdown=_LAST_SECONDS,
-                h11_max_incomplete_event_size=MAX_HEAD_BYTES,
+                h11_max_incomplete_event_size=self._limits.metadata_bytes,
             )
         )
         self._serving: asyncio.Task[None] | None = None
         self._accepting = asyncio.Event()
         self._ending = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Take connections. uvicorn's own would give handshakes a minute, and bound neither."""
+        if self._certificates is not None:
+            # Late: without TLS nobody should wait for it.
+            from sprite_agent.http.handshakes import Handshakes
+
+            self._handshakes = Handshakes(self._certificates.context(), self._limits)
+        handshakes = self._handshakes
+
+        def connection() -> asyncio.BaseProtocol:
+            made = Connection(self.config, self.server_state, self.lifespan.state, limits=self._limits)
+            return made if handshakes is None else handshakes.protocol(made)
+
+        serve = asyncio.get_running_loop().create_server
+        self.servers = [
+            await serve(connection, sock=listening, backlog=_BACKLOG) for listening in sockets or ()
+        ]
+        self.started = True
+
+    @property
+    def connections(self) -> int:
+        """Connections that are open."""
+        return len(self.server_state.connections)
 
     async def start(self) -> None:
         """Return when connections are taken."""
@@ -87,6 +118,8 @@ class Listener(uvicorn.Server):
     def _cut_off(self) -> None:
         for connection in list(self.server_state.connections):
             connection.transport.abort()
+        if self._handshakes is not None:
+            self._handshakes.cut_off()
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -99,79 +132,6 @@ class Listener(uvicorn.Server):
         while not await self.on_tick(0):
             with suppress(TimeoutError):
                 await asyncio.wait_for(self._ending.wait(), 1.0)
-
-
-class Connection(H11Protocol):
-    """A connection that is bounded in number and time, and refuses in JSON."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, **kwargs)
-        self._head_due: asyncio.TimerHandle | None = None
-        self._stalled: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, or refuse where there are too many."""
-        super().connection_made(transport)
-        if len(self.connections) > MAX_CONNECTIONS:
-            self._refuse(503, "too_many_streams", f"{MAX_CONNECTIONS} connections are served already")
-            return
-        self._watch_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """End, timers included."""
-        super().connection_lost(exc)
-        for timer in (self._head_due, self._stalled):
-            if timer is not None:
-                timer.cancel()
-
-    def data_received(self, data: bytes) -> None:
-        """Take bytes in; a head that began has to end in time."""
-        super().data_received(data)
-        self._watch_head()
-
-    def pause_writing(self) -> None:
-        """The peer reads too slowly; it has so long to take what waits."""
-        super().pause_writing()
-        self._stalled = self.loop.call_later(_STALLED_SECONDS, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        """The peer took what waited."""
-        super().resume_writing()
-        if self._stalled is not None:
-            self._stalled.cancel()
-
-    def send_400_response(self, msg: str) -> None:
-        """Refuse what is no HTTP; without an answer when one is on its way already."""
-        if self.conn.our_state in {h11.IDLE, h11.SEND_RESPONSE}:
-            self._refuse(400, "invalid_request", msg)
-        else:
-            self.transport.close()
-
-    def _watch_head(self) -> None:
-        # uvicorn declares `cycle` as always there, but it is None before the first request.
-        cycle: RequestResponseCycle | None = self.cycle
-        if cycle is not None and not cycle.response_complete:
-            if self._head_due is not None:
-                self._head_due.cancel()
-                self._head_due = None
-        elif self._head_due is None and not self.transport.is_closing():
-            self._head_due = self.loop.call_later(_HEAD_SECONDS, self.transport.abort)
-
-    def _refuse(self, status: int, code: str, message: str) -> None:
-        body = jsontext.encode({"ok": False, "error": {"code": code, "message": message}})
-        headers = [
-            ("content-type", CONTENT_TYPE),
-            ("content-length", str(len(body))),
-            ("connection", "close"),
-            (AGENT_HEADER, __version__),
-        ]
-        for event in (
-            h11.Response(status_code=status, headers=headers),
-            h11.Data(data=body),
-            h11.EndOfMessage(),
-        ):
-            self.transport.write(self.conn.send(event) or b"")
-        self.transport.close()
 
 
 def _listen(address: Address, field: str) -> socket.socket:

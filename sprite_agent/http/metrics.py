@@ -3,7 +3,7 @@
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import Protocol
+from typing import TYPE_CHECKING, Protocol
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.registry import Collector
@@ -11,13 +11,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
+from sprite_agent.admission import Admission, Right
 from sprite_agent.http.answers import error_answer
 from sprite_agent.http.calls import Call
 from sprite_agent.http.entry import head_refusal, origin_refusal
 from sprite_agent.http.listener import Listener
-from sprite_agent.security import Address, TokenCheck
+from sprite_agent.security import Address
 from spritemesh.errors import OpsError
 from spritemesh.ids import printable
+
+if TYPE_CHECKING:
+    from sprite_agent.certificates import Certificates
 
 _log = logging.getLogger("sprite_agent")
 _PATHS = ("/metrics", "/")
@@ -34,12 +38,22 @@ class Source(Protocol):
 
 class MetricsServer:
     """Serves the metrics of `source` from `start` to `stop`. address: as asked for, with the real port.
+    certificates None: without TLS.
 
     Raises OpsError `address_unavailable` when it is made.
     """
 
-    def __init__(self, source: Source, address: Address, tokens: TokenCheck) -> None:
-        self._listener = Listener(_Scrapes(source, tokens), address, field="--metrics")
+    def __init__(
+        self,
+        source: Source,
+        address: Address,
+        admission: Admission,
+        certificates: "Certificates | None" = None,
+    ) -> None:
+        scrapes = _Scrapes(source, admission)
+        self._listener = Listener(
+            scrapes, address, admission.limits, field="--metrics", certificates=certificates
+        )
         self.address = self._listener.address
 
     async def start(self) -> str:
@@ -55,18 +69,18 @@ class MetricsServer:
 class _Scrapes:
     """The ASGI application."""
 
-    def __init__(self, source: Source, tokens: TokenCheck) -> None:
+    def __init__(self, source: Source, admission: Admission) -> None:
         self._source = source
-        self._tokens = tokens
+        self._admission = admission
         # Several at once would take the processor from what is measured.
         self._turn = asyncio.Lock()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        call = Call(Request(scope, receive))
+        call = Call(Request(scope, receive), self._admission.limits)
         is_framed = True
         try:
-            refusal = head_refusal(call)
+            refusal = head_refusal(call, self._admission.limits.metadata_bytes)
             is_framed = refusal is None
             answer = await self._answer(call) if refusal is None else error_answer(refusal)
         except OpsError as error:
@@ -78,9 +92,10 @@ class _Scrapes:
         await answer(scope, receive, send)
 
     async def _answer(self, call: Call) -> Response:
-        refusal = origin_refusal(call) if self._tokens.is_open else self._tokens.refusal(call.headers)
+        refusal = origin_refusal(call, self._admission)
         if refusal is not None:
             raise refusal
+        call.let_in(self._admission.enter(call.arrival(Right.READ)))
         if call.path not in _PATHS:
             raise OpsError("unknown_path", f"there is no {printable(call.path)}; metrics are at /metrics")
         if call.method not in _METHODS:

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from sprite_agent.runtime.layout import agent_directory, ops_directory
-from spritemesh import files, jsontext
+from spritemesh import files, jsontext, modes
 from spritemesh.control import ControlRequest
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
@@ -67,10 +67,10 @@ class AnswerFiles:
     def _locked(self) -> Iterator[None]:
         """One writer at a time. The manager directory's own lock is left to those who reconcile."""
         directory = agent_directory(self._repo)
-        os.makedirs(directory, exist_ok=True)
+        modes.make_directory(directory)
         path = os.path.join(directory, "service-idempotency.lock")
         with self._lock:
-            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+            handle = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, modes.FILE)
             try:
                 fcntl.flock(handle, fcntl.LOCK_EX)
                 yield

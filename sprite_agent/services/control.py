@@ -4,14 +4,13 @@ from typing import Any
 
 from sprite_agent.control import Caller
 from sprite_agent.desk import ControlDesk
+from sprite_agent.provenance import CURRENT
 from sprite_agent.services.metadata import trace_id_of_call
 from spritemesh.control import RequestMessage, from_message
 from spritemesh.errors import OpsError
 from spritemesh.ids import new_trace_id
 from superloop.ops.v1 import control_pb2 as pb
 from superloop.ops.v1 import control_pb2_grpc
-
-_CALLER = Caller(edge="grpc")
 
 
 class ControlService(control_pb2_grpc.ControlServiceServicer):
@@ -40,9 +39,10 @@ class ControlService(control_pb2_grpc.ControlServiceServicer):
 
     async def _execute(self, message: RequestMessage, context: Any) -> pb.ControlOutcome:
         request = from_message(message)
+        caller = Caller(provenance=CURRENT.get())
         try:
             trace_id = trace_id_of_call(message.trace_id, context) or new_trace_id()
         except OpsError as error:
-            await self._desk.note_refusal(request, _CALLER, error)
+            await self._desk.note_refusal(request, caller, error)
             raise
-        return await self._desk.execute(request._replace(trace_id=trace_id), _CALLER)
+        return await self._desk.execute(request._replace(trace_id=trace_id), caller)

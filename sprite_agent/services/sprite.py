@@ -5,7 +5,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, TypeVar
 
 from sprite_agent.changes import ChangeHub, Subscription
@@ -13,6 +13,7 @@ from sprite_agent.drain import Drain
 from sprite_agent.gate import DRAIN_RETRY_SECONDS
 from sprite_agent.heartbeat import HeartbeatSource, grant_interval
 from sprite_agent.liveness import RuntimeWatch, liveness
+from sprite_agent.rooms import Rooms
 from sprite_agent.runtime.feed import (
     LOG_PATIENCE_SECONDS,
     EventFeed,
@@ -47,7 +48,10 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
         heartbeats: HeartbeatSource,
         drain: Drain,
         pool: ThreadPoolExecutor,
+        subscribers: Rooms | None = None,
     ) -> None:
+        """subscribers: event streams of each loop; None: without a bound."""
+        self._subscribers = subscribers
         self._repository = repository
         self._hub = hub
         self._heartbeats = heartbeats
@@ -97,7 +101,7 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
         after = request.after if request.HasField("after") else None
         await self._run(reader.head)  # a missing loop is a status, not a stream
         feed = reader.feed(options)
-        with self._drain.stream(), self._subscribe(reader) as changes:
+        with self._drain.stream(), self._place(request.loop_id), self._subscribe(reader) as changes:
             for message in await self._run(lambda: feed.open(after)):
                 yield message
             async for message in self._catch_up(feed):
@@ -211,6 +215,10 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
             await changes.wait(left)
 
     # --- helpers ------------------------------------------------------------------------------------
+
+    def _place(self, loop_id: str) -> AbstractContextManager[None]:
+        """For an event stream of a loop. Raises OpsError `too_many_subscribers`."""
+        return nullcontext() if self._subscribers is None else self._subscribers.entered(loop_id)
 
     def _subscribe(self, reader: LoopReader) -> AbstractContextManager[Subscription]:
         directories = loop_directories(reader.repo, reader.paths.directory)

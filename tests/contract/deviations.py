@@ -24,6 +24,7 @@ def without_position(recorded: Any, found: Any) -> None:
 BESIDE_V1 = {
     ".superloop/sprite-agent/*": "the ledger of control and its locks (architecture 7)",
     ".superloop/trace/*": "the index of traces (architecture 8)",
+    ".superloop/ops-manager/*/telemetry/control-invocations.chain.*": "the hash chain of the audit",
     ".superloop/ops-manager/*/alert-retries.json": "alerts that a sink did not take (contract L17)",
 }
 

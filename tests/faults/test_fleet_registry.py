@@ -175,3 +175,13 @@ def test_second_manager_of_a_fleet_is_refused(way: Way) -> None:
     assert second.wait() == 1
     assert "[fleet_running]" in second.said()
     assert manager.view("alpha").connection.state == UP
+
+
+def test_loop_that_leaves_the_registry_takes_its_connection_along(way: Way) -> None:
+    """At once, and not when the collector comes by: errors know the frames that they passed, and those the
+    connection."""
+    manager = way.watch()
+    assert way.proxy.open == 1
+    way.fleet.register(entry("other", enabled=False))
+    manager.signal(signal.SIGHUP)
+    wait_for(lambda: not way.proxy.open, what="the connection to end")

@@ -16,9 +16,10 @@ import grpc
 import psutil
 
 from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
+from tests.harness import secrets
 
 ROOT = Path(__file__).parents[2]
-TOKEN = "token-of-the-tests"
+TOKEN = secrets.AGENT_TOKEN
 BEARER = (("authorization", f"Bearer {TOKEN}"),)
 # No call of a test takes longer unless something is broken.
 CALL_SECONDS = 15.0
@@ -101,6 +102,8 @@ class Agent:
             self.process.kill()
         self.process.wait(_STOP_SECONDS)
         if self.process.stdout is not None:
+            if not self.process.stdout.closed:
+                secrets.look("standard output of an agent", self.process.stdout.read())
             self.process.stdout.close()
 
 

@@ -12,6 +12,7 @@ import grpc
 
 from manager.fleet.board import Board
 from manager.fleet.server import FleetServer
+from sprite_agent.guard import Guard
 from sprite_agent.security import parse_address
 from superloop.ops.v1 import manager_pb2 as pb
 from superloop.ops.v1 import manager_pb2_grpc
@@ -63,7 +64,7 @@ class ServedFleet:
         address = parse_address(listen, field="--listen")
 
         async def start() -> tuple[FleetServer, str]:
-            server = FleetServer(self.board, address, token, str(repo))
+            server = FleetServer(self.board, address, Guard(token), str(repo))
             return server, await server.start()
 
         try:

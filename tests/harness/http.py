@@ -2,6 +2,7 @@
 
 import json
 import socket
+import ssl
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -54,9 +55,12 @@ def post(target: str, body: bytes | Any, headers: bytes = WITH_TOKEN) -> bytes:
 class HttpWire:
     """One connection."""
 
-    def __init__(self, address: str) -> None:
+    def __init__(self, address: str, context: ssl.SSLContext | None = None) -> None:
+        """context: of TLS."""
         host, _, port = address.rpartition(":")
         self.socket = socket.create_connection((host, int(port)), CALL_SECONDS)
+        if context is not None:
+            self.socket = context.wrap_socket(self.socket, server_hostname=host)
         self._file = self.socket.makefile("rb")
 
     def __enter__(self) -> Self:

@@ -21,6 +21,7 @@ from manager.store import loop_files
 from spritemesh.times import format_utc
 from superloop.ops.v1 import manager_pb2 as pb
 from superloop.ops.v1 import manager_pb2_grpc
+from tests.harness import secrets
 from tests.harness.agents import CALL_SECONDS, ROOT, TOKEN, Wrapper, environment
 from tests.harness.loops import LoopFiles, Repo, event
 from tests.harness.manager import Ran, command, run
@@ -152,6 +153,7 @@ class Manager:
             self.process.kill()
         self.process.wait(_SECONDS)
         self._reader.join(_SECONDS)
+        secrets.look("standard output of a manager", b"".join(self._out))
         assert self.process.stdout is not None
         self.process.stdout.close()
 

@@ -12,6 +12,7 @@ from typing import IO, Any, NamedTuple
 import pytest
 
 from manager.cli import main
+from tests.harness import secrets
 from tests.harness.agents import ROOT, environment
 from tests.harness.waiting import wait_for
 
@@ -54,6 +55,7 @@ def run(*words: str, **variables: str) -> Ran:
     for stream in (out, err):
         stream.seek(0)
         texts.append(stream.read())
+        secrets.look("output of a command", texts[-1])
     return Ran(code, *texts)
 
 
@@ -91,6 +93,8 @@ class Running:
         code = self.process.wait(_SECONDS)
         for reader in self._readers:
             reader.join()
+        for lines in (self.out, self.err):
+            secrets.look("output of a command", b"".join(lines))
         return Ran(code, b"".join(self.out).decode(), self.said)
 
     def close(self) -> None:

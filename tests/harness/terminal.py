@@ -10,6 +10,7 @@ import sys
 import termios
 import threading
 
+from tests.harness import secrets
 from tests.harness.agents import ROOT, environment
 from tests.harness.waiting import wait_for
 
@@ -86,6 +87,7 @@ class OnTerminal:
         os.close(self._terminal)
         self._reader.join(_SECONDS)
         os.close(self._keys)
+        secrets.look("what a command drew", self.drawn)
 
     def _gather(self) -> None:
         while True:

@@ -9,6 +9,7 @@ import pytest
 
 from tests.harness.manager import Ran, run
 from tests.harness.receiver import Answer, Receiver, receiving
+from tests.harness.secrets import SERVICE_TOKEN as TOKEN
 
 BODY = b'{ "ok":true,\n"text":"\xc3\xa9" }\n\n'
 
@@ -41,12 +42,12 @@ def post(receiver: Receiver, body: Path, *flags: str) -> Ran:
 
 def test_body_of_a_success_is_printed_as_it_came(receiver: Receiver) -> None:
     receiver.gets["/ops/x"] = [Answer(206, BODY)]
-    ran = get(receiver, "--token", "s3cret", "--trace-id", "t-1")
+    ran = get(receiver, "--token", TOKEN, "--trace-id", "t-1")
     assert (ran.code, ran.out.encode(), ran.err) == (0, BODY, "")
     (request,) = receiver.requests
     assert request.path == "/ops/x?loopId=a"
-    assert request.header("authorization") == "Bearer s3cret"
-    assert request.header("x-ops-token") == "s3cret"
+    assert request.header("authorization") == f"Bearer {TOKEN}"
+    assert request.header("x-ops-token") == TOKEN
     assert request.header("x-trace-id") == "t-1"
     assert request.header("accept") == "application/json"
     assert request.header("content-type") is None
@@ -54,16 +55,16 @@ def test_body_of_a_success_is_printed_as_it_came(receiver: Receiver) -> None:
 
 def test_token_of_the_environment_is_sent_to_no_address(receiver: Receiver) -> None:
     """Contract K lists none, and the address may be anybody's."""
-    get(receiver, OPS_MANAGER_SERVICE_TOKEN="s3cret")
+    get(receiver, OPS_MANAGER_SERVICE_TOKEN=TOKEN)
     (request,) = receiver.requests
     assert (request.header("x-ops-token"), request.header("authorization")) == (None, None)
 
 
 def test_token_that_a_service_repeats_is_not_printed(receiver: Receiver) -> None:
-    for body in ("bad Bearer s3cret-t0ken", "x" * 290 + "s3cret-t0ken", "s3cret-t0ken" * 1000):
+    for body in (f"bad Bearer {TOKEN}", "x" * 290 + TOKEN, TOKEN * 1000):
         receiver.gets["/ops/x"] = [Answer(401, body)]
-        ran = get(receiver, "--token", "s3cret-t0ken")
-        assert (ran.code, "401" in ran.err, "s3cret" in ran.err) == (1, True, False)
+        ran = get(receiver, "--token", TOKEN)
+        assert (ran.code, "401" in ran.err, TOKEN in ran.err) == (1, True, False)
 
 
 def test_file_is_posted_as_it_is(receiver: Receiver, tmp_path: Path) -> None:

@@ -175,8 +175,10 @@ def test_request_larger_than_any_honest_one_is_refused_and_the_agent_lives(
 ) -> None:
     loop_id = make_loop(events(1, 1)).loop_id
     huge = sprite_pb2.GetSnapshotRequest(loop_id=loop_id, run_id="x" * 300_000)
-    with pytest.raises(grpc.RpcError) as caught:
-        stub.GetSnapshot(huge, metadata=BEARER)
+    found = refusal(lambda: stub.GetSnapshot(huge, metadata=BEARER))
+    assert (found.code, found.reason) == (grpc.StatusCode.INVALID_ARGUMENT, "message_too_large")
+    with pytest.raises(grpc.RpcError) as caught:  # gRPC itself, without reading it all
+        stub.GetSnapshot(sprite_pb2.GetSnapshotRequest(loop_id="x" * 2_000_000), metadata=BEARER)
     assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
     largest = sprite_pb2.GetSnapshotRequest(loop_id=loop_id, run_id="x" * 250_000)
     assert len(stub.GetSnapshot(largest, metadata=BEARER).snapshot.run.run_id) == 250_000

@@ -195,7 +195,7 @@ def test_disk_that_refuses_the_file_stops_nothing(repo: Repo, loop: LoopFiles, s
     """A directory in the place of the temporary file: every write fails, as on a full disk."""
     repo.running(os.getpid())
     agent = start("--heartbeat-interval", "0.25")
-    (loop.directory / f"heartbeat.v1.json.{agent.process.pid}.tmp").mkdir()
+    (loop.directory / "heartbeat.v1.json.tmp").mkdir()
     with agent.stub() as stub:
         wait_for(lambda: "state_unwritable" in agent.said(), what="the failure to be logged")
         assert next(beats(stub)).agent.pid == agent.process.pid

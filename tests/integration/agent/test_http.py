@@ -220,6 +220,14 @@ def test_what_is_no_http_is_refused_and_closed(address: str, data: bytes) -> Non
     assert ask(address, get("/healthz")).status == 200
 
 
+def test_a_broken_head_request_is_refused_without_a_body(address: str, http_agent: Agent) -> None:
+    broken = get("/healthz", WITH_TOKEN + b"Transfer-Encoding: chunked\r\n", method="HEAD") + b"xyz\r\n"
+    with HttpWire(address) as wire:
+        assert wire.ask(broken, method="HEAD").status == 400
+        assert wire.is_closed()
+    assert "Traceback" not in http_agent.said()
+
+
 def test_a_client_that_leaves_half_way_harms_nobody(address: str, http_agent: Agent, log: LoopFiles) -> None:
     pieces = (get("/healthz")[:20], post("/ops/control", {"loopId": log.loop_id})[:-4], get("/ops/events"))
     for piece in pieces:

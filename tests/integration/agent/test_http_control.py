@@ -183,6 +183,7 @@ def test_only_what_is_truthy_skips_the_confirmation(service: Service, falsy: Any
         ({"loopId": "a", "intent": "cancel", "idempotencyKey": "\x01"}, "invalid_request", "idempotency_key"),
         ({"loopId": "a", "intent": "cancel", "by": {"a": 1}}, "invalid_request", "by must be a string"),
         ({"loopId": "a", "intent": "cancel", "traceId": "t" * 129}, "invalid_request", "invalid_trace_id"),
+        ({"loopId": "a", "intent": "cancel", "traceId": "\ud800"}, "invalid_request", "invalid_trace_id"),
     ],
 )
 def test_bad_requests_are_refused_by_name(service: Service, body: Any, code: str, named: str) -> None:

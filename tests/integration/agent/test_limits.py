@@ -8,6 +8,7 @@ from typing import Any
 import grpc
 import pytest
 
+from sprite_agent.admission import Admission
 from sprite_agent.changes import ChangeHub
 from sprite_agent.drain import Drain
 from sprite_agent.gate import Gate
@@ -32,7 +33,7 @@ async def small(repo: Repo) -> AsyncIterator[Any]:
     repository = Repository(str(repo.root))
     with ThreadPoolExecutor(2) as pool:
         service = SpriteService(repository, hub, HeartbeatSource(repository, LagProbe()), drain, pool)
-        server = grpc.aio.server(interceptors=(Gate(TokenCheck(""), lambda: drain.started),))
+        server = grpc.aio.server(interceptors=(Gate(Admission(TokenCheck("")), lambda: drain.started),))
         sprite_pb2_grpc.add_SpriteServiceServicer_to_server(service, server)
         port = server.add_insecure_port("127.0.0.1:0")
         await server.start()

@@ -10,6 +10,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from superloop.ops.v1 import sprite_pb2
+from tests.harness import secrets
 from tests.harness.agents import (
     BEARER,
     CALL_SECONDS,
@@ -77,10 +78,9 @@ def test_scrapers_have_the_token_of_all_or_one_of_their_own(start: StartAgent, t
     agent = start("--metrics", "127.0.0.1:0")
     assert ask(agent.ready["metrics"], get("/metrics", b"")).error == (401, "unauthorized")
     assert scrape(agent).families
-    file = tmp_path / "scrapers"
-    file.write_text("of-the-scrapers\n")
+    file = secrets.write(tmp_path / "scrapers", f"{secrets.METRICS_TOKEN}\n")
     other = start("--metrics", "127.0.0.1:0", "--metrics-token-file", str(file))
-    assert scrape(other, "of-the-scrapers").families
+    assert scrape(other, secrets.METRICS_TOKEN).families
     assert ask(other.ready["metrics"], get("/metrics")).error == (401, "unauthorized")
 
 

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from superloop.ops.v1 import sprite_pb2
+from tests.harness import secrets
 from tests.harness.agents import BEARER, ROOT, TOKEN, StartAgent, environment, serve_words
 from tests.harness.loops import Repo, events
 
@@ -45,7 +46,7 @@ def test_first_line_says_where_calls_are_taken(repo: Repo, start: StartAgent) ->
 
 def test_token_may_come_from_file_or_environment(repo: Repo, start: StartAgent, tmp_path: Path) -> None:
     file = tmp_path / "token"
-    file.write_text(TOKEN + "\n")
+    secrets.write(file, TOKEN + "\n")
     with start(token=("--token-file", str(file))).stub() as stub:
         stub.ListLoops(sprite_pb2.ListLoopsRequest(), metadata=BEARER)
 
@@ -173,8 +174,8 @@ def test_runtime_timeout_out_of_bounds_is_told_by_flag(repo: Repo, seconds: str)
 
 
 def test_secret_is_in_no_message_of_a_refusal(repo: Repo, tmp_path: Path) -> None:
-    assert "s3cret" not in refused(tmp_path / "missing", *LOOPBACK, "--token", "s3cret")
-    assert "s3cret" not in refused(repo.root, *LOOPBACK, "--token", "s3cret two")
+    assert TOKEN not in refused(tmp_path / "missing", *LOOPBACK, "--token", TOKEN)
+    assert TOKEN not in refused(repo.root, *LOOPBACK, "--token", f"{TOKEN} two")
 
 
 def test_agent_starts_where_nothing_ever_ran(tmp_path: Path, start: StartAgent, repo: Repo) -> None:

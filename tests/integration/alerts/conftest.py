@@ -12,6 +12,7 @@ from manager.alerts.dispatch import dispatch
 from manager.alerts.progress import Order
 from manager.store import loop_files
 from spritemesh.jsontext import JSON
+from tests.harness import secrets
 from tests.harness.receiver import Answer, Receiver, Request, receiving
 
 TRACE_ID = "4bf92f35-77b3-4da6-a3ce-929d0e0e4736"
@@ -35,9 +36,10 @@ class Desk:
         receiver = self._stack.enter_context(receiving(*responses))
         upper = name.upper()
         secret = {"webhook": "urlEnv", "slack": "webhookUrlEnv", "pagerduty_events": "routingKeyEnv"}[type_]
-        self.environment[f"{upper}_SECRET"] = f"{receiver.url}/{name}"
+        path = {"webhook": secrets.WEBHOOK_PATH, "slack": secrets.SLACK_PATH}.get(type_)
+        self.environment[f"{upper}_SECRET"] = f"{receiver.url}/{path}"
         if type_ == "pagerduty_events":
-            self.environment[f"{upper}_SECRET"] = f"key-of-{name}"
+            self.environment[f"{upper}_SECRET"] = secrets.PAGERDUTY_KEY
             members = {"endpoint": f"{receiver.url}/v2/enqueue", **members}
         self.put_sink(name, {"enabled": True, "type": type_, secret: f"{upper}_SECRET", **members})
         return receiver

@@ -15,6 +15,7 @@ import pytest
 from manager.core.alert_retries import MAX_TRIES
 from spritemesh import jsontext
 from spritemesh.files import locked_directory
+from tests.harness import secrets
 from tests.harness.agents import ROOT, environment
 from tests.harness.loops import event
 from tests.harness.manager import Ran, run
@@ -22,8 +23,8 @@ from tests.harness.receiver import Answer, Receiver
 from tests.harness.waiting import wait_for
 from tests.integration.alerts.conftest import Desk
 
-KEY = "R0UTINGK3Y-4711"
-TOKEN = "t0ken-that-nobody-may-see"
+KEY = secrets.PAGERDUTY_KEY
+TOKEN = secrets.WEBHOOK_TOKEN
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ import pytest
 
 from manager.alerts.posting import Post, Poster
 from spritemesh.secrets import Scrubber
+from tests.harness import secrets
 from tests.harness.receiver import Answer, receiving, redirect
 from tests.integration.alerts.conftest import TRACE_ID, Desk, outcome
 
@@ -25,13 +26,13 @@ def test_each_type_of_sink_gets_its_own_request(desk: Desk) -> None:
     )
     chat = desk.sink("chat", type_="slack", channel="#ops")
     pager = desk.sink("pager", Answer(202, '{"status":"success"}'), type_="pagerduty_events", group="g")
-    desk.environment["HOOK_TOKEN"] = "token"
+    desk.environment["HOOK_TOKEN"] = secrets.WEBHOOK_TOKEN
     desk.escalate("divergence_detected")
     assert desk.dispatch()["status"] == "success"
 
     (told,) = hook.requests
-    assert (told.method, told.path) == ("POST", "/hook")
-    assert told.header("authorization") == "Bearer token"
+    assert (told.method, told.path) == ("POST", f"/{secrets.WEBHOOK_PATH}")
+    assert told.header("authorization") == f"Bearer {secrets.WEBHOOK_TOKEN}"
     assert told.header("x-team") == "ops"
     assert told.header("content-type") == "application/x"
     assert json.loads(told.body)["escalation"]["category"] == "divergence_detected"
@@ -42,7 +43,7 @@ def test_each_type_of_sink_gets_its_own_request(desk: Desk) -> None:
 
     (told,) = pager.requests
     assert told.path == "/v2/enqueue"
-    assert json.loads(told.body)["routing_key"] == "key-of-pager"
+    assert json.loads(told.body)["routing_key"] == secrets.PAGERDUTY_KEY
     assert json.loads(told.body)["dedup_key"] == "alpha:divergence_detected:2024-03-11T09:00:00Z"
     assert [sink["httpStatus"] for sink in desk.rows[0]["sinks"]] == [200, 200, 202]
 

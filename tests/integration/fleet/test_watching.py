@@ -14,6 +14,7 @@ from manager.fleet import presence
 from manager.fleet.registry import registry_path
 from spritemesh.names import LISTEN_TOKEN_VARIABLE
 from superloop.ops.v1 import manager_pb2 as pb
+from tests.harness import secrets
 from tests.harness.agents import ROOT, TOKEN, environment
 from tests.harness.fleet import DOWN, ServedFleet, loop_view, served_fleet
 from tests.harness.loops import Repo
@@ -85,8 +86,7 @@ def test_fleet_status_is_one_document(fleet: ServedFleet, repo: Repo) -> None:
 
 
 def test_fleet_status_comes_in_the_usual_forms(fleet: ServedFleet, repo: Repo, tmp_path: Path) -> None:
-    token = tmp_path / "token"
-    token.write_text(f"{TOKEN}\n")
+    token = secrets.write(tmp_path / "token", f"{TOKEN}\n")
     words = ("fleet", "status", "--manager", fleet.address, "--token-file", str(token))
     pretty = run(*words, "--pretty", token="").out
     assert pretty.startswith('{\n  "schemaVersion": "v1"')

@@ -20,6 +20,7 @@ from manager.transport.local import LocalTransport
 from spritemesh.bridge import event_documents, snapshot_to_json
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import envelope_pb2 as pb
+from tests.harness import secrets
 from tests.harness.agents import Message
 from tests.harness.loops import LoopFiles, Repo, events
 from tests.harness.receiver import Answer, Receiver, receiving, redirect
@@ -96,11 +97,11 @@ def test_request_carries_token_trace_and_encoded_loop_id(
     receiver: Receiver, opened: Open, loop_documents: tuple[Document, list[Document]]
 ) -> None:
     receiver.gets["/ops/snapshot"] = [told(loop_documents[0])]
-    opened(token="s3cret").snapshot("a/b c&d=\u00e9#", trace_id=TRACE)
+    opened(token=secrets.SERVICE_TOKEN).snapshot("a/b c&d=\u00e9#", trace_id=TRACE)
     (request,) = receiver.requests
     assert request.path == "/ops/snapshot?loopId=a%2Fb%20c%26d%3D%C3%A9%23"
-    assert request.header("authorization") == "Bearer s3cret"
-    assert request.header("x-ops-token") == "s3cret"
+    assert request.header("authorization") == f"Bearer {secrets.SERVICE_TOKEN}"
+    assert request.header("x-ops-token") == secrets.SERVICE_TOKEN
     assert request.header("x-trace-id") == TRACE
     assert (request.header("traceparent") or "").split("-")[1] == TRACE.replace("-", "")
     assert request.header("accept") == "application/json"
@@ -351,9 +352,9 @@ def test_fault_of_a_service_has_its_reason_and_says_what_was_asked(
 
 def test_wrong_token_is_told_apart_from_a_missing_one(receiver: Receiver, opened: Open) -> None:
     receiver.gets["/ops/snapshot"] = [refused(401, "unauthorized", "no")]
-    error = error_from(lambda: opened(token="s3cret", retry=Retry(5, 5.0)).snapshot("alpha"))
+    error = error_from(lambda: opened(token=secrets.SERVICE_TOKEN, retry=Retry(5, 5.0)).snapshot("alpha"))
     assert error.reason == "token_wrong"
-    assert "s3cret" not in error.message
+    assert secrets.SERVICE_TOKEN not in error.message
     assert len(receiver.requests) == 1
 
 

@@ -13,6 +13,7 @@ from manager.transport.http_client import Timeouts
 from spritemesh.control import Confirmation, ControlRequest
 from spritemesh.errors import OpsError
 from spritemesh.names import AGENT_HEADER
+from tests.harness import secrets
 from tests.harness.receiver import Answer, Receiver, receiving
 
 REQUEST = ControlRequest(
@@ -77,7 +78,7 @@ def posts(receiver: Receiver) -> int:
 
 def test_request_is_what_v1_posts(receiver: Receiver) -> None:
     receiver.responses = [told(200, outcome("confirmed", 0))]
-    control(receiver, token="s3cret")
+    control(receiver, token=secrets.SERVICE_TOKEN)
     (request,) = receiver.requests
     assert (request.method, request.path) == ("POST", "/ops/control")
     assert request.body == (
@@ -85,7 +86,7 @@ def test_request_is_what_v1_posts(receiver: Receiver) -> None:
         '  "traceId": "trace-1",\n  "idempotencyKey": "key-1",\n  "noConfirm": false\n}\n'
     )
     assert request.header("content-type") == "application/json"
-    assert request.header("authorization") == "Bearer s3cret"
+    assert request.header("authorization") == f"Bearer {secrets.SERVICE_TOKEN}"
     assert request.header("x-trace-id") == "trace-1"
 
 
@@ -203,6 +204,7 @@ def test_409_of_a_v1_service_that_cannot_be_read_is_ambiguous(receiver: Receiver
         (told(200, []), 1),
         (refused(503, "audit_unavailable", "disk full"), 1),
         (refused(500, "agent_fault", "a defect"), 3),
+        (refused(507, "deadline_exceeded", "the request goes on"), 3),
     ],
 )
 def test_outcome_is_ambiguous_when_the_request_may_have_reached_an_agent(
@@ -253,7 +255,7 @@ def test_lost_connection_to_an_agent_is_tried_again_with_the_same_key(receiver: 
     assert first.body == second.body
 
 
-TOKEN = "s3cret-t0ken"
+TOKEN = secrets.SERVICE_TOKEN
 
 
 @pytest.mark.parametrize(

@@ -132,6 +132,15 @@ async def test_a_snapshot_passes_over_a_last_line_that_is_no_event(loop: LoopFil
         assert (await link.snapshot("alpha", trace_id=None)).HasField("run")
 
 
+async def test_a_proxy_of_the_environment_gets_no_token(
+    loop: LoopFiles, agent: Agent, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("grpc_proxy", "http_proxy", "https_proxy"):
+        monkeypatch.setenv(name, "http://127.0.0.1:9")
+    async with linked(agent.address) as link:
+        assert (await link.snapshot("alpha", trace_id=None)).HasField("run")
+
+
 async def test_a_stream_resumes_after_a_place(loop: LoopFiles, agent: Agent) -> None:
     data = loop.log.read_bytes()
     async with linked(agent.address) as link, aclosing(watch(link, place(data, 30))) as stream:

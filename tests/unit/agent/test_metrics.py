@@ -13,8 +13,10 @@ from sprite_agent.desk import ControlDesk
 from sprite_agent.drain import Drain
 from sprite_agent.heartbeat import HeartbeatSource
 from sprite_agent.lag import LagProbe
+from sprite_agent.limits import Limits
 from sprite_agent.metrics import MAX_LOOPS, OTHER_LOOPS, AgentMetrics
 from sprite_agent.runtime.repository import Repository
+from sprite_agent.usage import Usage
 from spritemesh.errors import OpsError
 from spritemesh.ids import validate_loop_id
 from tests.harness.control import Runtime, request
@@ -34,7 +36,20 @@ class Parts:
         plane = ControlPlane(self.repository, runtime=str(runtime.path))
         self.desk = ControlDesk(plane, max_operations=2, counts=self.counts)
         self._metrics = AgentMetrics(
-            self.repository, self.heartbeats, self.lag, self.drain, self.desk, self.counts, ("a.B/C", "a.B/D")
+            self.repository,
+            self.heartbeats,
+            self.lag,
+            self.drain,
+            self.desk,
+            self.counts,
+            ("a.B/C", "a.B/D"),
+            Usage(
+                Limits(streams=3),
+                streams=lambda: self.drain.open_streams,
+                connection_calls=lambda: 7,
+                subscribers=lambda: 5,
+                http_connections=lambda: 2,
+            ),
         )
 
     def scrape(self) -> Scrape:

@@ -6,7 +6,8 @@ import pytest
 
 from manager.cli.source import read_token as read_token_of_manager
 from manager.transport import parse_base_url
-from sprite_agent.security import TokenCheck, check_exposure, parse_address, read_metrics_token, read_token
+from sprite_agent.guard import Guard, check_exposure
+from sprite_agent.security import TokenCheck, parse_address, read_metrics_token, read_token
 from spritemesh.errors import OpsError
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 
@@ -55,6 +56,12 @@ def test_anything_else_is_refused(metadata: tuple[str, str | bytes], reason: str
 def test_one_right_token_among_several_is_enough() -> None:
     assert refusal(("authorization", "Bearer wrong"), ("x-ops-token", "right")) is None
     assert refusal(("x-ops-token", "right"), ("x-ops-token", "wrong")) is None
+
+
+def test_many_tokens_in_one_call_are_guesses() -> None:
+    guesses = [("x-ops-token", f"guess-{number}") for number in range(4)]
+    assert refusal(*guesses[1:], ("x-ops-token", "right")) is None
+    assert refusal(*guesses, ("x-ops-token", "right")) == "token_wrong"
 
 
 def test_no_metadata_is_a_missing_token() -> None:
@@ -180,7 +187,10 @@ def test_nobody_is_served_openly_by_accident(
 ) -> None:
     def check() -> None:
         check_exposure(
-            parse_address(address, field="--grpc"), token, allow_unauthenticated=allowed, field="--grpc"
+            parse_address(address, field="--grpc"),
+            Guard(token),
+            allow_unauthenticated=allowed,
+            field="--grpc",
         )
 
     if reason is None:
@@ -197,7 +207,9 @@ def test_refusals_name_the_variable_of_the_program_in_question() -> None:
     assert caught.value.field == "OTHER_TOKEN"
     address = parse_address("127.0.0.1:0", field="--listen")
     with pytest.raises(OpsError, match="OTHER_TOKEN"):
-        check_exposure(address, "", allow_unauthenticated=False, field="--listen", variable="OTHER_TOKEN")
+        check_exposure(
+            address, Guard(), allow_unauthenticated=False, field="--listen", variable="OTHER_TOKEN"
+        )
 
 
 # --- the other side ------------------------------------------------------------------------------------

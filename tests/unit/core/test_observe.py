@@ -97,6 +97,12 @@ def test_success_prints_the_state_with_all_its_parts() -> None:
     assert "traceId" not in outcome.drift
 
 
+def test_a_judgement_of_the_transport_that_somebody_damaged_counts_as_none() -> None:
+    """A live session passes on what the file says until it has judged itself."""
+    outcome = step(what=arrived(3, transport_health={"schemaVersion": "v1", "failureStreak": [1]}))
+    assert outcome.reconcile_row["transportFailureStreak"] == 0
+
+
 def test_ordinary_row_has_no_key_that_v1_does_not_know() -> None:
     assert list(step().reconcile_row) == [
         "timestamp",

@@ -132,6 +132,11 @@ def test_fault_of_a_registry_names_entry_member_and_kind(document: Any, told: st
         ),
         ({"transport": "sprite_service", "service": {"tokenEnv": "T"}}, "service.baseUrl is needed"),
         ({"service": {"tokenEnv": 7}}, "service.tokenEnv must be a string, found number"),
+        ({"service": {"signingKeyFile": 7}}, "service.signingKeyFile must be a string, found number"),
+        (
+            {"service": {"signingKeyFile": "keys"}},
+            "service.signingKeyFile must be an absolute path, found 'keys'",
+        ),
         ({"service": {"retryAttempts": "3"}}, "service.retryAttempts must be a number, found string"),
         (
             {"service": {"retryAttempts": 0}},
@@ -168,7 +173,7 @@ def test_misspelled_member_is_refused_by_name() -> None:
     )
     assert message_of(registry({"loopId": "a", "service": {"tokenenv": "T"}})) == (
         "loops[0] (loopId 'a'): service has no member 'tokenenv' (found string);"
-        " there are baseUrl, tokenEnv, retryAttempts, retryBackoffSeconds"
+        " there are baseUrl, tokenEnv, retryAttempts, retryBackoffSeconds, signingKeyFile, tls"
     )
 
 

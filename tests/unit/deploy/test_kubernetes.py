@@ -94,6 +94,17 @@ def test_the_demo_takes_its_command_line() -> None:
         assert flag.partition("=")[0] in help_text.getvalue()
 
 
+@pytest.mark.parametrize("workload", WORKLOADS)
+def test_secrets_come_from_secrets_alone(workload: Any) -> None:
+    for item in pod(workload)["containers"]:
+        assert not any("token=" in word for word in item["args"])
+        for variable in item.get("env", ()):
+            assert ("TOKEN" in variable["name"]) == ("secretKeyRef" in variable.get("valueFrom", {}))
+    for volume in pod(workload)["volumes"]:
+        if "secret" in volume:
+            assert volume["secret"]["defaultMode"] == 0o440
+
+
 @pytest.mark.parametrize(("workload", "server"), SERVERS)
 def test_files_of_a_command_line_are_mounted_secrets_or_maps(workload: Any, server: Any) -> None:
     mounts = {mount["mountPath"]: mount["name"] for mount in server["volumeMounts"]}
@@ -129,13 +140,20 @@ def test_probes_ask_the_health_service_of_a_port_that_is_listened_on(workload: A
 
 @pytest.mark.parametrize("workload", WORKLOADS)
 def test_nothing_runs_as_root_or_writes_its_image(workload: Any) -> None:
-    assert pod(workload)["securityContext"]["runAsNonRoot"] is True
+    whole = pod(workload)["securityContext"]
+    assert whole["runAsNonRoot"] is True
+    assert min(whole["runAsUser"], whole["runAsGroup"]) > 0
+    assert whole["seccompProfile"] == {"type": "RuntimeDefault"}
+    for name in ("hostNetwork", "hostPID", "hostIPC"):
+        assert not pod(workload).get(name)
+    assert not any("hostPath" in volume for volume in pod(workload)["volumes"])
     assert pod(workload)["automountServiceAccountToken"] is False
     for item in pod(workload)["containers"]:
         context = item["securityContext"]
         assert context["readOnlyRootFilesystem"] is True
         assert context["allowPrivilegeEscalation"] is False
         assert context["capabilities"] == {"drop": ["ALL"]}
+        assert not context.get("privileged")
         assert item["resources"]["limits"]["memory"]
         assert item["resources"]["requests"].keys() == {"cpu", "memory"}
 

@@ -7,7 +7,7 @@ import pytest
 
 from manager.core.registry import parse_registry
 from manager.fleet.registry import check
-from sprite_agent.drain import MAX_STREAMS
+from sprite_agent.limits import Limits
 from spritemesh import jsontext
 from tests.harness.deploy import ROOT, parse
 
@@ -24,7 +24,7 @@ TYPED = [
     "name", ["docs/operations.md", "docs/wire.md", "deploy/systemd/sprite-agent@.service"]
 )
 def test_the_limit_of_streams_is_told_as_it_is(name: str) -> None:
-    assert re.findall(r"([0-9,]+) streams", (ROOT / name).read_text("utf-8")) == [f"{MAX_STREAMS:,}"]
+    assert re.findall(r"([0-9,]+) streams", (ROOT / name).read_text("utf-8")) == [f"{Limits().streams:,}"]
 
 
 @pytest.mark.parametrize("line", TYPED)

@@ -103,6 +103,62 @@ def test_nothing_but_its_own_directory_may_be_written(name: str) -> None:
     assert settings["WorkingDirectory"][0] in settings["ReadWritePaths"][0].split()
 
 
+@pytest.mark.skipif(ANALYZE is None, reason="systemd-analyze is not installed")
+@pytest.mark.parametrize(("name", "most"), [(AGENT, 30), (MANAGER, 15)])
+def test_systemd_counts_little_that_the_programs_could_reach(tmp_path: Path, name: str, most: int) -> None:
+    path = tmp_path / name.replace("@", "@x")
+    path.write_text((UNITS / name).read_text("utf-8"), encoding="utf-8")
+    # Tenths of the ten points that a unit without any protection has.
+    words = ["security", "--offline=true", "--no-pager", f"--threshold={most}", str(path)]
+    done = subprocess.run([str(ANALYZE), *words], capture_output=True, text=True, timeout=60, check=False)
+    assert done.returncode == 0, done.stdout + done.stderr
+
+
+@pytest.mark.parametrize("name", [AGENT, MANAGER])
+def test_the_programs_run_as_a_user_without_powers(name: str) -> None:
+    settings = unit(name)
+    assert settings["User"] not in (["root"], ["0"])
+    assert settings["Group"] == settings["User"]
+    assert settings["AmbientCapabilities"] == [""]
+    families = {"AF_UNIX", "AF_INET", "AF_INET6", "AF_NETLINK"}
+    assert set(settings["RestrictAddressFamilies"][0].split()) == families
+    assert settings["SystemCallFilter"][0] == "@system-service"
+    for shut in (
+        "PrivateDevices",
+        "ProtectClock",
+        "ProtectControlGroups",
+        "ProtectHostname",
+        "ProtectKernelLogs",
+        "ProtectKernelModules",
+        "ProtectKernelTunables",
+        "LockPersonality",
+        "RestrictRealtime",
+        "RestrictSUIDSGID",
+    ):
+        assert settings[shut] == ["yes"]
+
+
+def test_the_manager_has_a_place_and_a_view_of_its_own() -> None:
+    settings = unit(MANAGER)
+    assert (settings["UMask"], settings["StateDirectoryMode"]) == (["0077"], ["0700"])
+    for shut in (
+        "MemoryDenyWriteExecute",
+        "PrivateIPC",
+        "PrivateTmp",
+        "PrivateUsers",
+        "ProtectHome",
+        "RestrictNamespaces",
+    ):
+        assert settings[shut] == ["yes"]
+
+
+def test_no_unit_holds_a_secret() -> None:
+    for name in (AGENT, MANAGER):
+        settings = unit(name)
+        assert all("TOKEN" not in value for value in settings["Environment"])
+        assert "--token" not in [word.partition("=")[0] for word in command_line(settings)]
+
+
 def test_an_agent_that_ends_leaves_its_commands_alone_and_has_time_to_drain() -> None:
     settings = unit(AGENT)
     assert settings["KillMode"] == ["process"]
@@ -119,6 +175,8 @@ def test_commands_of_the_agent_meet_the_runtime_in_its_own_surroundings() -> Non
         "MemoryDenyWriteExecute",
         "ProtectHome",
         "PrivateUsers",
+        # The agent's own files are private in any case; the runtime's are as its user wants.
+        "UMask",
     }
 
 

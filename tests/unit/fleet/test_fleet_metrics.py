@@ -7,8 +7,12 @@ import pytest
 
 from manager.fleet.board import Board
 from manager.fleet.metrics import MAX_LOOPS, FleetMetrics
+from sprite_agent.admission import Admission
+from sprite_agent.counts import Counts
 from sprite_agent.http.metrics import MetricsServer
+from sprite_agent.limits import Limits
 from sprite_agent.security import TokenCheck, parse_address
+from sprite_agent.usage import Usage
 from superloop.ops.v1 import manager_pb2 as pb
 from tests.harness.agents import TOKEN
 from tests.harness.http import WITH_TOKEN, ask, get
@@ -61,6 +65,18 @@ def test_an_empty_fleet_tells_all_that_docs_tell(board: Board) -> None:
 def test_a_fleet_tells_all_that_docs_tell(board: Board) -> None:
     board.put(view("alpha", reason_codes=["ingest_stale"], control_frozen="sprite_cloned"))
     scrape(board).check("ops_manager", "Manager")
+
+
+def test_calls_and_limits_of_the_managers_server_are_told(board: Board) -> None:
+    counts = Counts()
+    counts.call_ended("grpc", "a.B/C", "token_wrong")
+    usage = Usage(Limits(streams=256), streams=lambda: 3, connection_calls=lambda: 2)
+    found = scrape_of(FleetMetrics(board, clock=lambda: NOW, counts=counts, usage=usage).snapshot())
+    found.check("ops_manager", "Manager")
+    assert found.value("ops_manager_calls_total", edge="grpc", method="a.B/C", reason="token_wrong") == 1
+    assert found.value("ops_manager_streams") == 3
+    assert found.value("ops_manager_connection_calls_max") == 2
+    assert found.value("ops_manager_limit", limit="streams") == 256
 
 
 def test_loops_are_counted_by_each_of_their_states(board: Board) -> None:
@@ -166,7 +182,7 @@ def test_a_snapshot_stays_as_it_was_while_the_fleet_changes(board: Board) -> Non
 async def test_a_fleet_is_scraped_over_http(board: Board) -> None:
     board.put(view("alpha"))
     address = parse_address("127.0.0.1:0", field="--metrics")
-    server = MetricsServer(FleetMetrics(board), address, TokenCheck(TOKEN))
+    server = MetricsServer(FleetMetrics(board), address, Admission(TokenCheck(TOKEN)))
     place = await server.start()
     answer = await asyncio.to_thread(ask, place, get("/metrics", WITH_TOKEN))
     await server.stop()

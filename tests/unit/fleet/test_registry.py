@@ -12,6 +12,8 @@ from manager.fleet.registry import RegistryWatch, check, endpoint_of, read_regis
 from manager.transport import Endpoint
 from spritemesh.errors import OpsError
 from spritemesh.files import write_atomic
+from spritemesh.signer import signer_of
+from tests.harness.signing import FIRST, write_keys
 
 REMOTE = Entry("alpha", transport="sprite_service", base_url="grpc://h:1", token_env="ALPHA_TOKEN")
 
@@ -78,6 +80,23 @@ def test_entry_that_names_no_variable_uses_that_of_commands_if_it_is_set() -> No
     entry = REMOTE._replace(token_env="")
     assert endpoint_of(entry, {"OPS_MANAGER_SERVICE_TOKEN": "other"}) == Endpoint("h:1", "other")
     assert endpoint_of(entry, {}) == Endpoint("h:1", "")
+
+
+def test_requests_are_signed_with_the_file_that_the_entry_names(tmp_path: Path) -> None:
+    keys = write_keys(tmp_path / "keys", FIRST)
+    entry = REMOTE._replace(signing_key_file=str(keys))
+    endpoint = endpoint_of(entry, {"ALPHA_TOKEN": "secret"})
+    assert endpoint is not None
+    assert endpoint.signer is signer_of(str(keys), "service.signingKeyFile")
+
+
+def test_file_without_a_key_names_entry_member_and_line(tmp_path: Path) -> None:
+    bad = tmp_path / "bad"
+    bad.write_text("k1\n")
+    entry = REMOTE._replace(signing_key_file=str(bad))
+    error = refusal(check, Registry("f", (entry,)), {"ALPHA_TOKEN": "secret"})
+    told = f"loop 'alpha': service.signingKeyFile {bad}, line 1: must be KEY_ID BASE64, found words: 1"
+    assert (error.reason, error.message) == ("registry_invalid", told)
 
 
 def test_local_loop_has_no_endpoint() -> None:

@@ -62,6 +62,28 @@ def test_link_that_leads_nowhere_is_refused(paths: AuditFiles, number: int) -> N
     assert paths[number] in refusal(paths).message
 
 
+@pytest.mark.parametrize("number", [1, 2])
+def test_chain_that_cannot_be_written_is_refused(paths: AuditFiles, number: int) -> None:
+    os.makedirs(paths.chained[number])
+    assert paths.chained[number] in refusal(paths).message
+
+
+def test_row_that_the_chain_lacks_is_made_good_like_one_of_the_audit(paths: AuditFiles) -> None:
+    audit.record(paths, TOLD, FACTS)
+    later = FACTS._replace(idempotency_key="later")
+    os.rename(paths.chained.chain, f"{paths.chained.chain}.kept")
+    os.mkdir(paths.chained.chain)
+    with pytest.raises(OpsError, match="later ended: failed_command") as caught:
+        audit.record(paths, TOLD, later)
+    assert (caught.value.reason, paths.chained.chain in caught.value.message) == ("audit_unavailable", True)
+    os.rmdir(paths.chained.chain)
+    os.rename(f"{paths.chained.chain}.kept", paths.chained.chain)
+    for _ in range(2):
+        audit.record(paths, TOLD, later, connected={"edge": "http"}, only_missing=True)
+    assert [row.get("connected") for row in rows(paths.chained.chain)] == [None, {"edge": "http"}]
+    assert counts(paths) == [2, 2, 2]
+
+
 def test_file_in_place_of_the_directory_is_refused(paths: AuditFiles, tmp_path: Path) -> None:
     (tmp_path / "ops").write_text("")
     assert refusal(paths).message.endswith("; nothing was run")
@@ -75,6 +97,29 @@ def test_full_disk_is_refused(paths: AuditFiles, tmp_path: Path) -> None:
     assert len(list((tmp_path / "ops").rglob("*.tmp"))) == 0
 
 
+def test_trial_that_another_user_left_is_let_alone(
+    paths: AuditFiles, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Root, who runs the tests, may open any."""
+    check_writable(paths)
+    left = [
+        tmp_path / "ops" / "alpha" / ".audit.tmp",
+        tmp_path / "ops" / "alpha" / "telemetry" / ".audit.tmp",
+    ]
+    for path in left:
+        path.write_text("")
+    opened = os.open
+
+    def refuse(path: str, *how: int) -> int:
+        if Path(path) in left:
+            raise PermissionError(13, "Permission denied", path)
+        return opened(path, *how)
+
+    monkeypatch.setattr(os, "open", refuse)
+    check_writable(paths)
+    assert sorted((tmp_path / "ops").rglob("*.tmp")) == sorted(left)
+
+
 def test_rows_are_synced(paths: AuditFiles, monkeypatch: pytest.MonkeyPatch) -> None:
     synced: list[int] = []
     fsync = os.fsync
@@ -85,7 +130,8 @@ def test_rows_are_synced(paths: AuditFiles, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(os, "fsync", note)
     row = audit.record(paths, TOLD, FACTS)
-    assert synced == [os.stat(path).st_ino for path in (paths.intents, paths.control, paths.invocations)]
+    written = (paths.intents, paths.control, paths.invocations, paths.chained.head, paths.chained.chain)
+    assert synced == [os.stat(path).st_ino for path in written]
     assert rows(paths.intents) == [row]
 
 

@@ -10,6 +10,7 @@ import sys
 import tempfile
 import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -127,6 +128,31 @@ def test_replacing_where_no_directory_can_be_is_refused(tmp_path: Path) -> None:
     with pytest.raises(OpsError) as caught:
         files.write_atomic(str(tmp_path / "file" / "state.json"), b"x")
     assert caught.value.reason == "state_unwritable"
+
+
+def test_what_a_killed_writer_left_is_taken_up_by_the_next(tmp_path: Path) -> None:
+    path = tmp_path / "state.json"
+    left, temporary = files.open_temporary(str(path))
+    os.write(left, b"half of somet")
+    os.close(left)
+    files.write_atomic(str(path), b"whole")
+    assert path.read_bytes() == b"whole"
+    assert os.listdir(tmp_path) == ["state.json"]
+    assert temporary.startswith(str(path))
+
+
+def test_writers_of_one_file_at_a_time_do_not_meet(tmp_path: Path) -> None:
+    path = str(tmp_path / "state.json")
+    contents = [bytes([letter]) * 100_000 for letter in b"abcd"]
+
+    def write(data: bytes) -> None:
+        for _ in range(20):
+            files.write_atomic(path, data)
+            assert files.read_bytes(path) in contents
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(write, contents))
+    assert os.listdir(tmp_path) == ["state.json"]
 
 
 def test_writer_killed_at_any_moment_leaves_a_whole_file(tmp_path: Path) -> None:

@@ -78,6 +78,9 @@ def test_full_agent_and_large_message_are_told_apart() -> None:
     assert (full.reason, full.retry_after) == ("too_many_streams", 5)
     large = error_from_status(grpc.StatusCode.RESOURCE_EXHAUSTED, "larger than max", (), peer=PEER)
     assert large.reason == "message_too_large"
+    told = "received metadata size exceeds hard limit (100000 vs. 49152)"
+    large = error_from_status(grpc.StatusCode.RESOURCE_EXHAUSTED, told, (), peer=PEER)
+    assert large.reason == "metadata_too_large"
 
 
 def _details(info: error_details_pb2.ErrorInfo) -> bytes:

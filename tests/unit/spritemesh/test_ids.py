@@ -62,7 +62,9 @@ def test_trace_id_of_any_text_works(trace_id: str) -> None:
     assert validate_trace_id(trace_id) == trace_id
 
 
-@pytest.mark.parametrize("trace_id", ["a\r\nX-Evil: 1", "\0", "\x7f", "x" * (MAX_TRACE_ID_CHARS + 1)])
+@pytest.mark.parametrize(
+    "trace_id", ["a\r\nX-Evil: 1", "\0", "\x7f", "\ud800", "x" * (MAX_TRACE_ID_CHARS + 1)]
+)
 def test_trace_id_that_could_break_a_header_is_refused(trace_id: str) -> None:
     with pytest.raises(OpsError) as caught:
         validate_trace_id(trace_id, field="--trace-id")

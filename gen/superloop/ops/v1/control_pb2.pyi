@@ -3,10 +3,12 @@
 isort:skip_file
 How an operator steps in: three operations on a loop, each executed at most once."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from superloop.ops.v1 import envelope_pb2 as _envelope_pb2
 import builtins as _builtins
@@ -405,6 +407,7 @@ class ControlOutcome(_message.Message):
     REPLAYED_FIELD_NUMBER: _builtins.int
     STARTED_AT_FIELD_NUMBER: _builtins.int
     FINISHED_AT_FIELD_NUMBER: _builtins.int
+    PROVENANCE_FIELD_NUMBER: _builtins.int
     loop_id: _builtins.str
     """Loop id of the request."""
     intent: Global___ControlIntent.ValueType
@@ -452,6 +455,10 @@ class ControlOutcome(_message.Message):
     def finished_at(self) -> _timestamp_pb2.Timestamp:
         """When it was finished."""
 
+    @_builtins.property
+    def provenance(self) -> Global___ControlProvenance:
+        """Who connected to have it executed, as far as that was proved. Absent: not recorded."""
+
     def __init__(
         self,
         *,
@@ -472,16 +479,57 @@ class ControlOutcome(_message.Message):
         replayed: _builtins.bool = ...,
         started_at: _timestamp_pb2.Timestamp | None = ...,
         finished_at: _timestamp_pb2.Timestamp | None = ...,
+        provenance: Global___ControlProvenance | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "confirmation", b"confirmation", "effect", b"effect", "exit_code", b"exit_code", "finished_at", b"finished_at", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "confirmation", b"confirmation", "effect", b"effect", "exit_code", b"exit_code", "finished_at", b"finished_at", "provenance", b"provenance", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "command", b"command", "confirmation", b"confirmation", "effect", b"effect", "exit_code", b"exit_code", "finished_at", b"finished_at", "idempotency_key", b"idempotency_key", "intent", b"intent", "loop_id", b"loop_id", "note", b"note", "output_tail", b"output_tail", "output_truncated", b"output_truncated", "reason", b"reason", "replayed", b"replayed", "requested_by", b"requested_by", "started_at", b"started_at", "status", b"status", "trace_id", b"trace_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code", "command", b"command", "confirmation", b"confirmation", "effect", b"effect", "exit_code", b"exit_code", "finished_at", b"finished_at", "idempotency_key", b"idempotency_key", "intent", b"intent", "loop_id", b"loop_id", "note", b"note", "output_tail", b"output_tail", "output_truncated", b"output_truncated", "provenance", b"provenance", "reason", b"reason", "replayed", b"replayed", "requested_by", b"requested_by", "started_at", b"started_at", "status", b"status", "trace_id", b"trace_id"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__exit_code: _TypeAlias = _typing.Literal["exit_code"]  # noqa: Y015
     _WhichOneofArgType__exit_code: _TypeAlias = _typing.Literal["_exit_code", b"_exit_code"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType__exit_code) -> _WhichOneofReturnType__exit_code | None: ...
 
 Global___ControlOutcome: _TypeAlias = ControlOutcome  # noqa: Y015
+
+@_typing.final
+class ControlProvenance(_message.Message):
+    """Who connected. What a caller says of itself is `requested_by`."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    EDGE_FIELD_NUMBER: _builtins.int
+    TOKEN_ID_FIELD_NUMBER: _builtins.int
+    KEY_ID_FIELD_NUMBER: _builtins.int
+    IDENTITIES_FIELD_NUMBER: _builtins.int
+    ADDRESS_FIELD_NUMBER: _builtins.int
+    edge: _builtins.str
+    """Where the request came in: grpc, http, or local for a command line in the sprite."""
+    token_id: _builtins.str
+    """Name of the token that was given, which does not give it away (docs/security.md). Empty: none."""
+    key_id: _builtins.str
+    """Id of the key that signed the request. Empty: it was not signed."""
+    address: _builtins.str
+    """Address of the client, host:port, or "unix"; of a command line its user."""
+    @_builtins.property
+    def identities(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Names in the certificate of the client, the one that it goes by first."""
+
+    def __init__(
+        self,
+        *,
+        edge: _builtins.str = ...,
+        token_id: _builtins.str = ...,
+        key_id: _builtins.str = ...,
+        identities: _abc.Iterable[_builtins.str] | None = ...,
+        address: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["address", b"address", "edge", b"edge", "identities", b"identities", "key_id", b"key_id", "token_id", b"token_id"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlProvenance: _TypeAlias = ControlProvenance  # noqa: Y015
 
 @_typing.final
 class ControlConfirmation(_message.Message):

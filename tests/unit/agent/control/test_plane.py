@@ -1,5 +1,6 @@
 """ControlPlane: one execution of a request, whoever asks and how often, and what it answers."""
 
+import json
 import subprocess
 import sys
 import threading
@@ -10,7 +11,8 @@ import pytest
 
 from sprite_agent.control import Caller, ControlPlane
 from sprite_agent.control import plane as planes
-from spritemesh import traceindex
+from sprite_agent.provenance import Provenance
+from spritemesh import audit, traceindex
 from spritemesh.control import Confirmation, ControlRequest
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import control_pb2 as pb
@@ -101,7 +103,12 @@ def test_same_request_again_is_a_replay(
 
 def test_replay_is_audited_for_those_who_want_that(plane: ControlPlane, repo: Repo) -> None:
     plane.execute(request(key="key"))
-    plane.execute(request(key="key", trace_id="t-2"), Caller(audit_replays=True))
+    again = Caller(audit_replays=True, provenance=Provenance("local", address="uid 7"))
+    assert plane.execute(request(key="key", trace_id="t-2"), again).provenance.address == ""
+    with open(audit.audit_files(str(audit_directory(repo))).chained.chain, encoding="utf-8") as file:
+        connected = [json.loads(line)["connected"] for line in file]
+    # The outcome tells who had it executed; on record is who asked again.
+    assert connected == [{"edge": "local"}, {"edge": "local", "address": "uid 7"}]
     rows = audit_of(repo).invocations
     assert [row["execution"]["replayed"] for row in rows] == [False, True]
     assert len(audit_of(repo).intents) == 2
@@ -139,7 +146,7 @@ def test_unknown_loop_is_noted_without_files_of_its_own(
     plane: ControlPlane, repo: Repo, runtime: Runtime
 ) -> None:
     asked = request(loop_id="nowhere", trace_id="t")
-    assert refusal(plane, asked, Caller(edge="grpc")).reason == "loop_not_found"
+    assert refusal(plane, asked, Caller(provenance=Provenance("grpc"))).reason == "loop_not_found"
     assert sorted(path.name for path in (repo.root / ".superloop").iterdir()) == ["loops", "sprite-agent"]
     [row] = refusals_of(repo)
     assert row.pop("timestamp")

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from manager.audit_check import check
 from sprite_agent.control import ControlPlane
 from sprite_agent.control.ledger import (
     CONFIRMING,
@@ -28,6 +29,7 @@ from sprite_agent.control.lock import loop_lock
 from sprite_agent.control.mark import process_mark
 from sprite_agent.control.observation import observe
 from sprite_agent.control.record import Caller, caller_text, read_caller
+from sprite_agent.provenance import Provenance
 from sprite_agent.runtime.layout import agent_directory
 from sprite_agent.runtime.loop import LoopReader
 from spritemesh import audit
@@ -53,6 +55,9 @@ def ledger(repo: Repo) -> Iterator[Ledger]:
     found = Ledger(str(ledger_path(repo)))
     yield found
     found.close()
+
+
+LEFT_BY = Caller(provenance=Provenance("grpc", address="127.0.0.1:4711"))
 
 
 def ledger_path(repo: Repo) -> Path:
@@ -87,7 +92,7 @@ def leave(
             fingerprint=asked.fingerprint,
             loop_id=asked.loop_id,
             request=request_text(asked),
-            caller=caller_text(Caller()),
+            caller=caller_text(LEFT_BY),
             baseline=baseline_text(observe(reader)),
             state=state,
             outcome=outcome.SerializeToString(),
@@ -264,6 +269,28 @@ def test_rows_that_are_written_already_are_not_written_again(
     assert audit_of(repo).of(KEY) == ["executed_unconfirmed"] * 3
 
 
+@pytest.mark.parametrize("has_line", [False, True])
+def test_who_connected_outlives_the_process_that_let_them_in(
+    plane: ControlPlane, ledger: Ledger, loop: LoopFiles, repo: Repo, has_line: bool
+) -> None:
+    """It died before the audit, or between the line of the audit and its row in the chain."""
+    asked = request(key=KEY, trace_id="t-first")
+    leave(ledger, loop, asked)
+    paths = audit.audit_files(str(audit_directory(repo)))
+    if has_line:
+        outcome = begun(asked)
+        outcome.finished_at.FromSeconds(1_700_000_001)
+        audit.record(paths, told_by_outcome(outcome), facts_of_outcome(outcome, asked.confirmation))
+        for path in paths.chained[1:]:
+            Path(path).unlink()
+    assert plane.settle() == 1
+    [row] = [json.loads(line) for line in Path(paths.chained.chain).read_text().splitlines()]
+    assert row["origin"] == "recorded"
+    assert row["connected"] == {"edge": "grpc", "address": "127.0.0.1:4711"}
+    found = check(paths.chained)
+    assert (found.lines, found.chained, found.fault) == (1, 1, None)
+
+
 def test_key_of_what_never_ran_is_given_back_after_a_crash(
     plane: ControlPlane, ledger: Ledger, loop: LoopFiles, runtime: Runtime
 ) -> None:
@@ -409,5 +436,11 @@ def test_effect_after_a_crash_is_the_event_that_came(
 
 @pytest.mark.parametrize("more", [[], ["http"], [True, "http"]])
 def test_caller_that_another_version_wrote_is_understood(more: list[object]) -> None:
-    caller = Caller("sprite_service", 7, 4, "shown", audit_replays=True)
-    assert read_caller(json.dumps([*caller[:5], *more])) == read_caller(caller_text(caller)) == caller
+    caller = Caller("sprite_service", 7, 4, "shown", audit_replays=True, provenance=Provenance(""))
+    assert read_caller(json.dumps([*caller[:5], *more])) == caller
+
+
+def test_caller_is_kept_with_who_connected() -> None:
+    provenance = Provenance("grpc", "0123456789ab", "k1", ("spiffe://mesh/ops", "ops"), "127.0.0.1:4711")
+    caller = Caller("sprite_service", 7, 4, "shown", audit_replays=True, provenance=provenance)
+    assert read_caller(caller_text(caller)) == caller

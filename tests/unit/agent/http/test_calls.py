@@ -7,8 +7,11 @@ import pytest
 from starlette.requests import ClientDisconnect, Request
 
 from sprite_agent.http import calls
-from sprite_agent.http.calls import MAX_BODY_BYTES, Call
+from sprite_agent.http.calls import Call
+from sprite_agent.limits import Limits
 from spritemesh.errors import OpsError
+
+LIMITS = Limits(request_seconds=0.02)
 
 
 def call(*pieces: Any, path: bytes = b"/ops/control", query: bytes = b"", **headers: str) -> Call:
@@ -34,7 +37,7 @@ def call(*pieces: Any, path: bytes = b"/ops/control", query: bytes = b"", **head
             (name.replace("_", "-").encode(), value.encode()) for name, value in headers.items() if value
         ],
     }
-    return Call(Request(scope, receive))
+    return Call(Request(scope, receive), LIMITS)
 
 
 async def refused(found: Call) -> str:
@@ -55,16 +58,15 @@ async def test_a_request_without_a_body_waits_for_none() -> None:
 
 
 async def test_a_body_has_a_limit() -> None:
-    assert len(await call(b"x" * MAX_BODY_BYTES).body()) == MAX_BODY_BYTES
-    large = call(b"x" * MAX_BODY_BYTES, b"x", b"x")
+    assert len(await call(b"x" * LIMITS.request_bytes).body()) == LIMITS.request_bytes
+    large = call(b"x" * LIMITS.request_bytes, b"x", b"x")
     assert await refused(large) == "body_too_large"
     assert await large.discard_rest()
-    announced = call(b"x", transfer_encoding="", content_length=str(MAX_BODY_BYTES + 1))
+    announced = call(b"x", transfer_encoding="", content_length=str(LIMITS.request_bytes + 1))
     assert await refused(announced) == "body_too_large"
 
 
 async def test_a_slow_body_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(calls, "BODY_SECONDS", 0.02)
     monkeypatch.setattr(calls, "_DISCARD_SECONDS", 0.02)
     slow = call(b"{", 60.0, b"}")
     assert await refused(slow) == "body_timeout"

@@ -7,9 +7,12 @@ from contextlib import asynccontextmanager
 import pytest
 from starlette.types import Receive, Scope, Send
 
+from sprite_agent.http import connection as connections
 from sprite_agent.http import listener as module
 from sprite_agent.http.answers import json_answer
+from sprite_agent.http.calls import LET_IN
 from sprite_agent.http.listener import Listener
+from sprite_agent.limits import Limits
 from sprite_agent.security import parse_address
 
 REQUEST = b"GET / HTTP/1.1\r\nHost: a\r\n\r\n"
@@ -29,9 +32,11 @@ async def endless(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 @asynccontextmanager
-async def serving(app: Application) -> AsyncIterator[Callable[[], Awaitable[Streams]]]:
+async def serving(
+    app: Application, limits: Limits | None = None
+) -> AsyncIterator[Callable[[], Awaitable[Streams]]]:
     """A listener, and a way to connect to it."""
-    listener = Listener(app, parse_address("127.0.0.1:0", field="--http"))
+    listener = Listener(app, parse_address("127.0.0.1:0", field="--http"), limits)
     await listener.start()
     writers: list[asyncio.StreamWriter] = []
 
@@ -62,16 +67,14 @@ async def rest(reader: asyncio.StreamReader) -> bytes:
     return data
 
 
-async def test_a_connection_that_never_asks_is_closed(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_HEAD_SECONDS", 0.05)
-    async with serving(short) as connect:
+async def test_a_connection_that_never_asks_is_closed() -> None:
+    async with serving(short, Limits(request_seconds=0.05)) as connect:
         reader, _ = await connect()
         assert await rest(reader) == b""
 
 
-async def test_a_head_that_trickles_in_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_HEAD_SECONDS", 0.05)
-    async with serving(short) as connect:
+async def test_a_head_that_trickles_in_is_cut_off() -> None:
+    async with serving(short, Limits(request_seconds=0.05)) as connect:
         reader, writer = await connect()
         for request in (REQUEST, REQUEST):  # the time begins anew with each request
             writer.write(request)
@@ -92,7 +95,7 @@ async def test_an_idle_connection_is_closed(monkeypatch: pytest.MonkeyPatch) -> 
 
 
 async def test_a_reader_that_stands_still_is_cut_off(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "_STALLED_SECONDS", 0.05)
+    monkeypatch.setattr(connections, "_STALLED_SECONDS", 0.05)
     async with serving(endless) as connect:
         reader, writer = await connect()
         writer.transport.pause_reading()  # type: ignore[attr-defined]  # it is a socket's
@@ -102,24 +105,41 @@ async def test_a_reader_that_stands_still_is_cut_off(monkeypatch: pytest.MonkeyP
         assert len(await rest(reader)) < 50_000_000
 
 
-async def test_one_connection_too_many_is_told_so(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "MAX_CONNECTIONS", 2)
-    async with serving(short) as connect:
-        first, second = await connect(), await connect()
-        for reader, writer in (first, second):
+async def test_one_connection_too_many_is_told_so_while_all_are_answered() -> None:
+    begun, go = asyncio.Semaphore(0), asyncio.Event()
+
+    async def slow(scope: Scope, receive: Receive, send: Send) -> None:
+        scope["state"][LET_IN] = True
+        begun.release()
+        await go.wait()
+        await short(scope, receive, send)
+
+    async with serving(slow, Limits(http_connections=2)) as connect:
+        busy = [await connect(), await connect()]
+        for _, writer in busy:
             writer.write(REQUEST)
-            await reader.readuntil(b"}")
+            await begun.acquire()
         reader, _ = await connect()
         refused = await rest(reader)
         assert refused.startswith(b"HTTP/1.1 503 ")
         assert b'"code":"too_many_streams"' in refused
-        first[1].close()
-        await first[1].wait_closed()
-        while True:  # until the other side has seen it
-            reader, writer = await connect()
-            writer.write(REQUEST)
-            if (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 "):
-                break
+        go.set()
+        for reader, _ in busy:
+            assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+
+
+async def test_connections_that_ask_nothing_keep_nobody_out() -> None:
+    async with serving(short, Limits(http_connections=2)) as connect:
+        first, silent = await connect(), await connect()
+        silent[1].write(b"GET / HT")
+        first[1].write(REQUEST)  # since when it has been idle for the shorter time
+        await first[0].readuntil(b"}")
+        reader, writer = await connect()
+        writer.write(REQUEST)
+        assert (await reader.readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
+        assert await rest(silent[0]) == b""
+        first[1].write(REQUEST)
+        assert (await first[0].readuntil(b"}")).startswith(b"HTTP/1.1 200 ")
 
 
 async def test_what_is_under_way_at_the_end_is_finished() -> None:

@@ -8,8 +8,9 @@ from contextlib import asynccontextmanager
 import pytest
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 
-from sprite_agent.http.entry import MAX_HEAD_BYTES
+from sprite_agent.admission import Admission
 from sprite_agent.http.metrics import MetricsServer
+from sprite_agent.limits import Limits
 from sprite_agent.security import TokenCheck, parse_address
 from spritemesh.errors import OpsError
 from tests.harness.agents import TOKEN
@@ -39,7 +40,9 @@ class Numbers:
 
 @asynccontextmanager
 async def served(source: Numbers, token: str = TOKEN) -> AsyncIterator[str]:
-    server = MetricsServer(source, parse_address("127.0.0.1:0", field="--metrics"), TokenCheck(token))
+    server = MetricsServer(
+        source, parse_address("127.0.0.1:0", field="--metrics"), Admission(TokenCheck(token))
+    )
     assert await server.start() == server.address
     try:
         yield server.address
@@ -103,7 +106,7 @@ async def test_a_scraper_has_the_format_that_it_asks_for(
         (get("/unknown", b""), 401, "unauthorized"),
         (get("/unknown", BEARER), 404, "not_found"),
         (post("/metrics", b"123", WITH_TOKEN), 405, "unsupported_method"),
-        (get("/metrics", BEARER + b"X: " + b"x" * MAX_HEAD_BYTES + b"\r\n"), 400, "invalid_request"),
+        (get("/metrics", BEARER + b"X: " + b"x" * Limits().metadata_bytes + b"\r\n"), 400, "invalid_request"),
     ],
 )
 async def test_what_is_no_scrape_is_refused(source: Numbers, request_: bytes, status: int, code: str) -> None:
@@ -138,5 +141,5 @@ async def test_a_defect_is_no_more_than_a_status(source: Numbers, caplog: pytest
 async def test_an_address_in_use_is_a_refusal_of_the_flag(source: Numbers) -> None:
     async with served(source) as address:
         with pytest.raises(OpsError) as caught:
-            MetricsServer(source, parse_address(address, field="--metrics"), TokenCheck(""))
+            MetricsServer(source, parse_address(address, field="--metrics"), Admission(TokenCheck("")))
     assert (caught.value.reason, caught.value.field) == ("address_unavailable", "--metrics")
