@@ -10,7 +10,6 @@ The service of v1 has no words for a log that was replaced, and serves none with
 
 import os
 import random
-import shutil
 import signal
 import subprocess
 import sys
@@ -18,12 +17,11 @@ import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 import pytest
 
-from manager.store import loop_files
 from tests.harness.agents import ROOT, TOKEN, Agent, environment, start_agent
+from tests.harness.fresh import differences_from_fresh
 from tests.harness.live_fleet import Document, Fleet, Manager, entry, recent
 from tests.harness.loops import Repo
 from tests.harness.manager import run
@@ -35,32 +33,6 @@ _CALM_SECONDS = 60.0
 _DEMO_COMMAND = str(Path(sys.executable).with_name("superloop-demo"))
 
 pytestmark = pytest.mark.timeout(SECONDS * 2 + 150)
-
-# Members that tell when one looked, and under which trace id.
-OF_THE_MOMENT = {
-    "generatedAt",
-    "updatedAt",
-    "emittedAt",
-    "sequenceUpdatedAt",
-    "lastHeartbeatAt",
-    "heartbeatLagSeconds",
-    "ingestLagSeconds",
-    "traceId",
-    "reconcileTraceId",
-}
-# Parts of state.json that tell of the passes before, of which a fresh manager has none.
-OF_PASSES_BEFORE = (
-    "transition.previousState",
-    # What the last pass had that the one before had not.
-    "sequence.events.",
-    "sequence.snapshot.previous",
-    # What telemetry sums up, and what is recommended for that reason.
-    "tuning.telemetrySummary.observed.",
-    "tuning.recommendedProfile",
-    "tuning.confidence",
-    "tuning.rationale",
-    "drift.",
-)
 
 
 class Sprite:
@@ -364,47 +336,6 @@ def sprites(fleet: Fleet, tmp_path: Path) -> Iterator[list[Sprite]]:
         ]
 
 
-def fresh_state(fleet: Fleet, sprite: Sprite) -> Document:
-    """state.json of a first pass over the loop's files as they are."""
-    loop_id = sprite.loop_id
-    intents = fleet.path(loop_id, "intents")
-    kept = intents.read_bytes() if intents.exists() else b""
-    shutil.rmtree(loop_files(str(fleet.root), loop_id).ops)
-    if kept:
-        intents.parent.mkdir()
-        intents.write_bytes(kept)
-    flags = ["--from-start", "--on-invalid-line", "quarantine"]
-    flags += [] if sprite.local else sprite.service
-    done = run("reconcile", "--repo", str(fleet.root), "--loop", loop_id, *flags)
-    assert done.code == 0, done
-    return fleet.document(loop_id, "state")
-
-
-def leaves(document: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """Every member that holds no others, by its path."""
-    members: Any = enumerate(document) if isinstance(document, list) else None
-    members = document.items() if isinstance(document, dict) else members
-    if not members:
-        yield path, document
-        return
-    for name, value in members:
-        yield from leaves(value, f"{path}.{name}" if path else str(name))
-
-
-def differences(live: Document, fresh: Document) -> dict[str, tuple[Any, Any]]:
-    """Members that differ and should not: path -> what is live, what is fresh."""
-    pair = dict(leaves(live)), dict(leaves(fresh))
-    paths = sorted(set(pair[0]) | set(pair[1]))
-    found = {path: (pair[0].get(path), pair[1].get(path)) for path in paths}
-    return {
-        path: values
-        for path, values in found.items()
-        if values[0] != values[1]
-        and not path.startswith(OF_PASSES_BEFORE)
-        and path.rpartition(".")[2] not in OF_THE_MOMENT
-    }
-
-
 def test_fleet_after_a_time_of_trouble_is_what_a_fresh_pass_says(fleet: Fleet, sprites: list[Sprite]) -> None:
     seed = int(os.environ.get("SPRITEMESH_E2E_SEED", random.randrange(2**32)))
     print(f"seed {seed}")
@@ -414,11 +345,5 @@ def test_fleet_after_a_time_of_trouble_is_what_a_fresh_pass_says(fleet: Fleet, s
     trouble.calm()
     assert trouble.manager.stop() == 0, trouble.manager.said()
     assert "internal_error" not in trouble.manager.said()
-    live = {sprite.loop_id: fleet.document(sprite.loop_id, "state") for sprite in sprites}
-    fresh = {sprite.loop_id: fresh_state(fleet, sprite) for sprite in sprites}
-    found = [
-        f"{loop_id}: {path}: {values[0]!r}, and fresh {values[1]!r}"
-        for loop_id in live
-        for path, values in differences(live[loop_id], fresh[loop_id]).items()
-    ]
-    assert not found, "\n".join(found)
+    ways = {sprite.loop_id: [] if sprite.local else sprite.service for sprite in sprites}
+    assert not differences_from_fresh(fleet, ways)
