@@ -76,8 +76,8 @@ class Guard(NamedTuple):
         return self._replace(tls=None, allowed=AllowList())
 
 
-def add_guard_flags(parser: argparse.ArgumentParser, *, control: bool, limits: Limits | None = None) -> None:
-    """Flags for all but the token. control: whether the server steps in, too. limits: the defaults."""
+def add_guard_flags(parser: argparse.ArgumentParser, limits: Limits | None = None) -> None:
+    """Flags for all but the token. limits: the defaults."""
     parser.add_argument(
         "--tls-cert", metavar="FILE", help="certificate chain of this server, PEM (default: no TLS)"
     )
@@ -92,13 +92,12 @@ def add_guard_flags(parser: argparse.ArgumentParser, *, control: bool, limits: L
         metavar="FILE",
         help="keys, one of which must have signed every request (docs/security.md)",
     )
-    if control:
-        parser.add_argument(
-            "--allow-control",
-            action=Repeated,
-            metavar="IDENTITY",
-            help="name in a client's certificate that may control, and read; may be repeated (default: all)",
-        )
+    parser.add_argument(
+        "--allow-control",
+        action=Repeated,
+        metavar="IDENTITY",
+        help="name in a client's certificate that may control, and read; may be repeated (default: all)",
+    )
     parser.add_argument(
         "--allow-read",
         action=Repeated,
@@ -110,16 +109,15 @@ def add_guard_flags(parser: argparse.ArgumentParser, *, control: bool, limits: L
 
 def read_guard(args: argparse.Namespace, token: str, limits: Limits | None = None) -> Guard:
     """The guard of the flags. limits: the defaults. Raises OpsError `invalid_request` naming the flag."""
-    control = getattr(args, "allow_control", ())
     guard = Guard(
         token=token,
         tls=_tls_files(args),
         signing_key_file=args.signing_key_file or "",
-        allowed=AllowList(_names(control), _names(args.allow_read)),
+        allowed=AllowList(_names(args.allow_control), _names(args.allow_read)),
         limits=read_limits(args.limit, limits or Limits()),
     )
     if not guard.proves_peers:
-        for flag, names in (("--allow-control", control), ("--allow-read", args.allow_read)):
+        for flag, names in (("--allow-control", args.allow_control), ("--allow-read", args.allow_read)):
             if names:
                 raise refused(flag, "needs --tls-ca: without certificates nobody proves a name")
     return guard

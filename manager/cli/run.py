@@ -50,7 +50,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-unauthenticated", action="store_true", help="answer without a token, on loopback only"
     )
-    add_guard_flags(parser, control=False, limits=_LIMITS)
+    add_guard_flags(parser, _LIMITS)
     parser.add_argument(
         "--output",
         type=choice("table", "json"),

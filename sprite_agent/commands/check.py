@@ -44,7 +44,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         help=f"file with the token of the agent (default: ${SERVICE_TOKEN_VARIABLE})",
     )
     parser.add_argument("--token", metavar="TOKEN", help="the token itself; other users may see it")
-    add_guard_flags(parser, control=True)
+    add_guard_flags(parser)
     parser.add_argument(
         "--client-cert",
         metavar="FILE",

@@ -54,7 +54,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--allow-unauthenticated", action="store_true", help="serve without a token, on loopback only"
     )
-    add_guard_flags(parser, control=True)
+    add_guard_flags(parser)
     parser.add_argument(
         "--heartbeat-interval",
         type=_interval,

@@ -189,7 +189,7 @@ def test_tls_is_not_for_unix_sockets(authority: Authority) -> None:
 )
 def test_flags_that_would_have_no_effect_are_refused(flags: tuple[str, ...], told: str) -> None:
     parser = Parser("agent", "")
-    add_guard_flags(parser, control=True)
+    add_guard_flags(parser)
     with pytest.raises(OpsError) as caught:
         read_guard(parser.read(flags), "token")
     assert caught.value.message.startswith(told)
