@@ -163,14 +163,20 @@ class Link:
         try:
             yield
         except grpc.aio.AioRpcError as error:
-            found = self._error(error)
-            if found.reason == "agent_unreachable":
-                found = await asyncio.to_thread(_explained, found, self._endpoint)
-            raise found from error
+            # Not by a name of this frame, which the error's traceback knows: that circle would keep the
+            # connection until the collector comes.
+            raise await self._why(error) from error
         except asyncio.CancelledError as error:
             if _is_cancelled():
                 raise
             raise self._broken("was left: the link is closed") from error
+
+    async def _why(self, error: grpc.aio.AioRpcError) -> OpsError:
+        """What a failed call says, or, where nobody answered, what a handshake says."""
+        found = self._error(error)
+        if found.reason == "agent_unreachable":
+            found = await asyncio.to_thread(_explained, found, self._endpoint)
+        return found
 
     def _connected(self) -> Any:
         """The stub on the channel, which gRPC connects when it is first needed."""

@@ -1,11 +1,13 @@
 """One connection to an agent under the streams of a session, over a network that goes bad."""
 
 import asyncio
+import gc
 import re
 import time
 import urllib.request
+import weakref
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import aclosing, asynccontextmanager
+from contextlib import aclosing, asynccontextmanager, suppress
 from typing import Any
 
 import grpc
@@ -354,3 +356,23 @@ async def test_a_log_comes_completely_over_a_way_of_one_kilobyte_a_second(
     check_stream(messages, data)
     # Heartbeats keep coming in between, so that a slow sprite is not taken for a dead one.
     assert max(ages) < 20
+
+
+async def test_call_that_failed_leaves_nothing_for_the_collector() -> None:
+    """What its error knows of its frames, and they of it, would keep the connection open for long."""
+    link = Link(Endpoint("127.0.0.1:1", ""))
+    known = weakref.ref(link)
+    gc.disable()
+    try:
+        with suppress(OpsError):
+            await link.snapshot("alpha", trace_id=None)
+        await link.close()
+        del link
+        # The thread that asked why may know it for a moment more.
+        for _ in range(1000):
+            if known() is None:
+                return
+            await asyncio.sleep(0.01)
+        raise AssertionError("the connection is still known")
+    finally:
+        gc.enable()
