@@ -83,6 +83,11 @@ def believe(context: ssl.SSLContext, data: bytes, origin: Origin) -> None:
     context.verify_flags |= ssl.VERIFY_X509_PARTIAL_CHAIN
 
 
+def certificates_in(data: bytes) -> list[bytes]:
+    """The certificates of a PEM file, each PEM."""
+    return _CERTIFICATE.findall(data)
+
+
 def present(
     context: ssl.SSLContext, cert: bytes, key: bytes, cert_origin: Origin, key_origin: Origin
 ) -> None:

@@ -8,7 +8,7 @@ _OTHER_NAME = (62, 64)  # OpenSSL's X509_V_ERR_HOSTNAME_MISMATCH, X509_V_ERR_IP_
 _EXPIRED = 10
 _NOT_YET = 9
 # Authorities that nobody knows: X509_V_ERR_... of a chain that leads nowhere.
-_UNKNOWN = (2, 18, 19, 20, 21)
+UNKNOWN_AUTHORITY = (2, 18, 19, 20, 21)
 # What a server says of certificates of clients, which it looks at before any request.
 _WANTED = "CERTIFICATE_REQUIRED"
 _REFUSED = {
@@ -19,6 +19,7 @@ _REFUSED = {
     "CERTIFICATE_UNKNOWN": "is not believed",
     "UNSUPPORTED_CERTIFICATE": "is for another purpose",
 }
+WANTS_TLS = "the server wants TLS: its address is grpcs:// or https://"
 _NO_TLS = (
     "WRONG_VERSION_NUMBER",
     "HTTP_REQUEST",
@@ -36,7 +37,7 @@ def problem(error: ssl.SSLError, trust: Trust, host: str) -> str:
         if code in _OTHER_NAME:
             name = trust.server_name or host
             return f"the server's certificate is not for {name}; see {trust.named('server-name')}"
-        if code in _UNKNOWN:
+        if code in UNKNOWN_AUTHORITY:
             source = f"in {trust.ca}" if trust.ca else "of this system"
             return f"the server's certificate is of no authority {source}; see {trust.named('ca')}"
         if code in {_EXPIRED, _NOT_YET}:

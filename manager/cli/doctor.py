@@ -57,6 +57,7 @@ def _works(args: argparse.Namespace) -> "list[Work]":
         raise refused("--repo", "or --service-base-url is required")
     if args.registry and (args.service_base_url or not args.repo):
         raise refused("--registry", "needs --repo, and excludes --service-base-url")
+    from manager.doctor.files import Proof
     from manager.doctor.subjects import of_address, of_repository
     from manager.transport.base import parse_base_url
     from sprite_agent.runtime.layout import resolve_repo
@@ -64,7 +65,10 @@ def _works(args: argparse.Namespace) -> "list[Work]":
     repo = resolve_repo(args.repo) if args.repo else ""
     if not args.service_base_url:
         catalog = alert_catalog_path(None)
-        return of_repository(repo, args.registry or "", loop_id, catalog=catalog, seconds=args.timeout)
+        proof = Proof(read_trust(args), read_signer(args))
+        return of_repository(
+            repo, args.registry or "", loop_id, catalog=catalog, proof=proof, seconds=args.timeout
+        )
     token = read_token(args.service_token)
     endpoint = parse_base_url(args.service_base_url, token, trust=read_trust(args))
     endpoint = endpoint._replace(signer=read_signer(args))

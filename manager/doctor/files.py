@@ -3,23 +3,33 @@
 import asyncio
 import os
 from collections.abc import Iterable, Mapping
+from typing import TYPE_CHECKING, NamedTuple
 
 from manager.alerts.catalog import read_alert_catalog
 from manager.core.alert_catalog import missing_variables
 from manager.core.registry import Registry
 from manager.fleet.client import read_fleet
-from manager.fleet.presence import find, fleet_directory
-from manager.transport.base import Endpoint, parse_base_url
+from manager.fleet.presence import endpoint_at, find, fleet_directory
 from sprite_agent.probe.disk import check_room, check_secrets, check_writable, exposed, told_files
 from sprite_agent.probe.steps import Found, Steps, skip, warn, well
 from sprite_agent.runtime.layout import ops_directory
-from sprite_agent.security import parse_address
+from spritemesh.endpoints import Trust
 from spritemesh.errors import OpsError
 from spritemesh.names import LISTEN_TOKEN_VARIABLE
 from spritemesh.reasons import Fault
 
+if TYPE_CHECKING:
+    from spritemesh.signer import Signer
+
 # Why a manager that answers does not tell its fleet to whom it does not know.
 _ANSWERS = frozenset({Fault.CREDENTIALS, Fault.FORBIDDEN, Fault.LIMIT})
+
+
+class Proof(NamedTuple):
+    """What the flags give to whoever asks a running manager. None: nothing."""
+
+    trust: Trust | None = None
+    signer: "Signer | None" = None
 
 
 def examine_files(steps: Steps, repo: str, loop_ids: Iterable[str], secrets: Iterable[str]) -> None:
@@ -31,11 +41,12 @@ def examine_files(steps: Steps, repo: str, loop_ids: Iterable[str], secrets: Ite
     steps.take("disk", lambda: check_room(root))
 
 
-def examine_fleet(steps: Steps, repo: str, registry: Registry, path: str, catalog: str) -> None:
-    """Steps over what a fleet's manager needs. path, catalog: of the registry and the catalog of alerts."""
+def examine_fleet(steps: Steps, repo: str, registry: Registry, path: str, catalog: str, proof: Proof) -> None:
+    """Steps over what a fleet's manager needs. path, catalog: of the registry and the catalog of alerts.
+    proof: for the manager that runs."""
     steps.take("registry", lambda: _told_registry(registry, path))
     steps.take("alerts", lambda: _check_catalog(catalog, os.environ))
-    steps.take("manager", lambda: _ask_manager(repo, os.environ))
+    steps.take("manager", lambda: _ask_manager(repo, proof, os.environ))
 
 
 def _check_files(repo: str, root: str, loop_ids: Iterable[str]) -> Found:
@@ -71,7 +82,7 @@ def _check_catalog(path: str, environment: Mapping[str, str]) -> Found:
     return well(told)
 
 
-def _ask_manager(repo: str, environment: Mapping[str, str]) -> Found:
+def _ask_manager(repo: str, proof: Proof, environment: Mapping[str, str]) -> Found:
     """Whether a manager runs the fleet, and answers."""
     try:
         address = find(repo)
@@ -81,7 +92,8 @@ def _ask_manager(repo: str, environment: Mapping[str, str]) -> Found:
         return skip(error.message)
     token = environment.get(LISTEN_TOKEN_VARIABLE, "").strip()
     try:
-        fleet = asyncio.run(read_fleet(_endpoint(address, token)))
+        endpoint = endpoint_at(address, token, field="--repo", trust=proof.trust, signer=proof.signer)
+        fleet = asyncio.run(read_fleet(endpoint))
     except OpsError as error:
         if error.row.fault in _ANSWERS:
             return well(f"one answers at {address}, and wants to know who asks ({error.reason})")
@@ -89,9 +101,3 @@ def _ask_manager(repo: str, environment: Mapping[str, str]) -> Found:
             error.reason, f"one holds the fleet, but does not answer at {address}: {error.message}"
         ) from error
     return well(f"one answers at {address}: loops: {len(fleet.views)}")
-
-
-def _endpoint(address: str, token: str) -> Endpoint:
-    if address.startswith(("grpc://", "grpcs://")):
-        return parse_base_url(address, token, "--repo")
-    return Endpoint(parse_address(address, field="--repo").target, token)

@@ -6,7 +6,7 @@ from functools import partial
 
 from manager.core.registry import Entry, Registry
 from manager.doctor.agents import examine
-from manager.doctor.files import examine_files, examine_fleet
+from manager.doctor.files import Proof, examine_files, examine_fleet
 from manager.fleet.registry import endpoint_of, read_registry, registry_path
 from manager.store.traces import known_loops
 from manager.transport.base import Endpoint
@@ -27,10 +27,13 @@ def of_address(endpoint: Endpoint, repo: str, loop_id: str, *, seconds: float) -
     return works
 
 
-def of_repository(repo: str, registry: str, loop_id: str, *, catalog: str, seconds: float) -> list[Work]:
+def of_repository(
+    repo: str, registry: str, loop_id: str, *, catalog: str, proof: Proof, seconds: float
+) -> list[Work]:
     """The enabled loops of a repository's registry, and the fleet's files; without one, its local loops.
 
-    registry: path, "" for the usual one. loop_id "": all. catalog: of alerts. Raises OpsError
+    registry: path, "" for the usual one. loop_id "": all. catalog: of alerts. proof: for a manager that runs.
+    Raises OpsError
     `loop_not_found` for a loop that the registry does not have.
     """
     path = registry or registry_path(repo)
@@ -44,16 +47,22 @@ def of_repository(repo: str, registry: str, loop_id: str, *, catalog: str, secon
     entries = [entry for entry in found.loops if entry.enabled and loop_id in ("", entry.loop_id)]
     if loop_id and not entries:
         raise OpsError("loop_not_found", f"{path} has no enabled loop {loop_id}", field="--loop")
-    works: list[Work] = [partial(_fleet, repo, found, path, entries, catalog, seconds)]
+    works: list[Work] = [partial(_fleet, repo, found, path, entries, catalog, proof, seconds)]
     return works + [partial(_entry, repo, entry, seconds) for entry in entries]
 
 
 def _fleet(
-    repo: str, registry: Registry, path: str, entries: Sequence[Entry], catalog: str, seconds: float
+    repo: str,
+    registry: Registry,
+    path: str,
+    entries: Sequence[Entry],
+    catalog: str,
+    proof: Proof,
+    seconds: float,
 ) -> list[Step]:
     """What all loops of a fleet share."""
     steps = _steps(f"fleet of {repo}", seconds)
-    examine_fleet(steps, repo, registry, path, catalog)
+    examine_fleet(steps, repo, registry, path, catalog, proof)
     secrets: dict[str, None] = {}
     for entry in entries:
         try:

@@ -7,12 +7,19 @@ killed: it counts only while the lock is held.
 import os
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
+from typing import TYPE_CHECKING
 
 from manager.core.registry import FLEET_DIRECTORY
+from manager.transport.base import Endpoint, parse_base_url
 from sprite_agent.runtime.layout import ops_directory
+from sprite_agent.security import parse_address
 from spritemesh import files, jsontext
+from spritemesh.endpoints import Trust
 from spritemesh.errors import OpsError
 from spritemesh.times import format_utc
+
+if TYPE_CHECKING:
+    from spritemesh.signer import Signer
 
 # Who looks whether a manager runs holds the lock for an instant: one that starts then must not give up.
 _LOCK_WAIT_SECONDS = 0.5
@@ -71,6 +78,16 @@ def find(repo: str) -> str:
             "fleet_not_running", f"the manager of the fleet of {repo} was started without --listen"
         )
     return address
+
+
+def endpoint_at(
+    address: str, token: str, *, field: str, trust: Trust | None, signer: "Signer | None"
+) -> Endpoint:
+    """The manager at an address as `find` or a flag tells it. field: the flag. trust None: where the address
+    asks for TLS, the authorities of the system. Raises OpsError `invalid_request`."""
+    if trust is not None or address.startswith(("grpc://", "grpcs://")):
+        return parse_base_url(address, token, field, trust)._replace(signer=signer)
+    return Endpoint(parse_address(address, field=field).target, token, signer)
 
 
 def _is_held(repo: str) -> bool:

@@ -14,7 +14,7 @@ from manager.transport.base import Endpoint, is_http_url
 from spritemesh.endpoints import Trust, is_unix_address
 from spritemesh.errors import OpsError
 from spritemesh.tls import Origin, believe, client_context, present, read_pem, system_authorities, verifying
-from spritemesh.tlsproblems import problem, refused, told, unwanted
+from spritemesh.tlsproblems import WANTS_TLS, problem, refused, told, unwanted
 
 # Of the second handshake, and of the word after it.
 _PROBE_SECONDS = 2.0
@@ -23,8 +23,6 @@ _REACHED = re.compile(
     r"failed to connect.*(?:handshake failed|Verification Check failed|Socket closed|reset by peer)",
     re.DOTALL,
 )
-
-_WANTS_TLS = "the server wants TLS: its address is grpcs:// or https://"
 
 
 class Files:
@@ -88,12 +86,12 @@ def problem_of(endpoint: Endpoint) -> str:
             context.wrap_socket(plain, server_hostname=_name(endpoint, place[0])) as connection,
         ):
             if endpoint.trust is None:
-                return _WANTS_TLS
+                return WANTS_TLS
             return _word_after(connection, endpoint.trust)
     except ssl.SSLError as error:
         if endpoint.trust is None:
             # It speaks TLS, and refuses: this side shows no certificate.
-            return _WANTS_TLS if "ALERT" in (error.reason or "") else ""
+            return WANTS_TLS if "ALERT" in (error.reason or "") else ""
         return _problem(error, endpoint)
     except (OSError, OpsError):
         return ""

@@ -25,6 +25,7 @@ from sprite_agent.probe.judge import (
     judge_stream,
     told_version,
 )
+from sprite_agent.probe.network import Route, refuse_plaintext
 from sprite_agent.probe.steps import Found, Steps, milliseconds, skip, well
 from sprite_agent.probe.target import Target
 from spritemesh.errors import OpsError
@@ -49,8 +50,9 @@ class _Listed(NamedTuple):
 class GrpcProbe:
     """The steps behind the connection, for one agent."""
 
-    def __init__(self, target: Target, steps: Steps, tls: "TlsClient | None") -> None:
+    def __init__(self, target: Target, steps: Steps, route: Route, tls: "TlsClient | None") -> None:
         self._target = target
+        self._route = route
         self._steps = steps
         self._tls = tls
         self._channel: Any = None
@@ -86,6 +88,8 @@ class GrpcProbe:
         try:
             answer = self._call(stub.Check, "/grpc.health.v1.Health/Check", request)
         except OpsError as error:
+            if error.reason in {"agent_unreachable", "deadline_exceeded"}:
+                refuse_plaintext(self._target, self._route, self._steps.left_of(begun))
             return judge_health(error, is_encrypted=self._tls is not None)
         if answer.status == health_pb2.HealthCheckResponse.SERVING:
             return well(f"{_SERVICE} is SERVING, in {milliseconds(begun)}")

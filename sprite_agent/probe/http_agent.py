@@ -44,7 +44,11 @@ class HttpProbe:
 
     def _health(self) -> Found:
         begun, sent = time.monotonic(), time.time()
-        self._answer = answer = self._client.get("/healthz")
+        try:
+            self._answer = answer = self._client.get("/healthz")
+        except OpsError:
+            self._client.refuse_plaintext(self._steps.left_of(begun))
+            raise
         self._asked = sent, time.time()
         if answer.ok:
             if get(answer.document(), "ok") is not True:

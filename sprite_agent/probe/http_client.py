@@ -5,7 +5,7 @@ import socket
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, NamedTuple
 
-from sprite_agent.probe.network import Route
+from sprite_agent.probe.network import Route, refuse_plaintext
 from sprite_agent.probe.target import Target
 from spritemesh import jsontext
 from spritemesh.errors import OpsError
@@ -89,9 +89,7 @@ class HttpClient:
         except OSError as error:
             if self._tls is not None:
                 # With TLS 1.3 a certificate of ours is refused only now.
-                from sprite_agent.probe.tls import tls_error
-
-                raise tls_error(error) from error
+                raise self._tls.failure(error) from error
             raise OpsError(
                 "agent_unreachable", f"{what}: {error.strerror or 'the connection broke'}"
             ) from error
@@ -100,6 +98,10 @@ class HttpClient:
         if len(body) > _MOST_BYTES:
             raise OpsError("message_too_large", f"{what}: the answer is longer than {_MOST_BYTES} bytes")
         return Answer(what, response.status, found, body)
+
+    def refuse_plaintext(self, seconds: float) -> None:
+        """Raise OpsError `tls_failed` when the service would rather be asked with TLS. seconds: at most."""
+        refuse_plaintext(self._target, self._route, seconds)
 
     def _connection(self) -> socket.socket:
         connection = self._route.connection()

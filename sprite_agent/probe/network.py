@@ -73,3 +73,23 @@ class Route:
             raise OpsError("agent_unreachable", f"{shown}: {told}") from error
         connection.settimeout(self._seconds)
         return connection
+
+
+def refuse_plaintext(target: Target, route: Route, seconds: float) -> None:
+    """Raise OpsError `tls_failed` when what was asked in plaintext, and gave no answer, wants TLS.
+
+    seconds: that a handshake may take; without any left, nothing is found out.
+    """
+    if target.trust is not None or not target.host or seconds <= 0:
+        return
+    # Late: without TLS nobody should wait for it.
+    from sprite_agent.probe.tls import speaks_tls
+    from spritemesh.tlsproblems import WANTS_TLS
+
+    try:
+        connection = route.connection()
+    except OpsError:
+        return
+    connection.settimeout(seconds)
+    if speaks_tls(connection):
+        raise OpsError("tls_failed", WANTS_TLS)

@@ -41,4 +41,4 @@ def probe(target: Target, steps: Steps) -> None:
     else:
         from sprite_agent.probe.grpc_agent import GrpcProbe
 
-        GrpcProbe(target, steps, tls).run()
+        GrpcProbe(target, steps, route, tls).run()

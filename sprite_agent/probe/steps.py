@@ -99,6 +99,14 @@ class Steps:
         """Seconds that a peer is given within a step: it ends with what is known of the peer's silence."""
         return 0.8 * self.seconds
 
+    def left_of(self, begun: float) -> float:
+        """Seconds that a step has left which began then, by time.monotonic, to end before it is given up."""
+        return 0.95 * self.seconds - (time.monotonic() - begun)
+
+    def is_lost(self, name: str) -> bool:
+        """Whether a step of this name failed, or was skipped for one that did."""
+        return name in self._lost
+
     def take(self, name: str, work: Callable[[], Found], *, needs: Iterable[str] = ()) -> None:
         """Take a step, unless one that it needs was lost. `work` fails by raising OpsError, or by `lost`."""
         missing = next((need for need in needs if need in self._lost), None)

@@ -2,21 +2,18 @@
 
 import socket
 import ssl
-import time
 from collections.abc import Mapping
 from typing import Any
 
-from sprite_agent.probe.steps import Found, warn, well
+from sprite_agent.probe.lifetime import Lifetime, faults_of, judge_lifetimes, lifetime_of, lifetime_of_chain
+from sprite_agent.probe.steps import Found
 from sprite_agent.probe.target import Target
 from spritemesh.endpoints import Trust
 from spritemesh.errors import OpsError
 from spritemesh.tls import Origin, believe, client_context, present, read_pem, system_authorities
+from spritemesh.tlsproblems import UNKNOWN_AUTHORITY, problem, unwanted
 
-# A certificate that ends sooner is warned of.
-WARN_DAYS = 14
-_DAY_SECONDS = 86_400
 _SHOWN_NAMES = 4
-_ENDED = "the other side ended the connection: it wants a client certificate, or another one"
 
 
 class TlsClient:
@@ -55,7 +52,7 @@ class TlsClient:
             return context.wrap_socket(connection, server_hostname=None if target.pinned else name)
         except OSError as error:
             connection.close()
-            raise tls_error(error) from error
+            raise self.failure(error) from error
         except BaseException:
             connection.close()
             raise
@@ -72,10 +69,42 @@ class TlsClient:
                 try:
                     ended = not secured.recv(1)
                 except OSError as error:
-                    raise tls_error(error) from error
+                    raise self.failure(error) from error
                 if ended:
-                    raise OpsError("tls_failed", _ENDED)
-            return _judged(certificate, self._names, secured.version() or "TLS")
+                    raise self.failure(None)
+            lifetimes = {"": lifetime_of(certificate)} | self._own_lifetime()
+            return judge_lifetimes(_told(certificate, self._names, secured.version() or "TLS"), lifetimes)
+
+    def failure(self, error: OSError | None) -> OpsError:
+        """What went wrong on an encrypted connection, as `tls_failed`. None: the other side ended it."""
+        return OpsError("tls_failed", self._problem(error))
+
+    def _problem(self, error: OSError | None) -> str:
+        if isinstance(error, TimeoutError):
+            return "the other side does not go on with TLS: is it an agent without?"
+        if isinstance(error, ssl.SSLCertVerificationError):
+            if self._target.pinned and error.verify_code in UNKNOWN_AUTHORITY:
+                return f"the agent shows another certificate than {self._trust.ca}: it runs on older files"
+            return problem(error, self._trust, self._target.host)
+        if error is None or isinstance(error, ConnectionError | ssl.SSLEOFError):
+            return self._own_fault() or unwanted(self._trust)
+        if not isinstance(error, ssl.SSLError):
+            return f"the connection failed: {error.strerror or 'nobody says why'}"
+        found = problem(error, self._trust, self._target.host)
+        if "ALERT" in (error.reason or ""):
+            found = self._own_fault() or found
+        return found or f"the connection failed: {error.reason or error.strerror}"
+
+    def _own_fault(self) -> str:
+        """What this side's certificate is refused for, as far as that can be told here."""
+        return "; ".join(faults_of(self._own_lifetime()))
+
+    def _own_lifetime(self) -> dict[str, Lifetime]:
+        """That of this side's certificate, by what begins the words on it; empty without one."""
+        if not self._trust.cert:
+            return {}
+        origin = self._origin("cert")
+        return {f"{origin} ": lifetime_of_chain(read_pem(origin))}
 
     def _context(self) -> ssl.SSLContext:
         context = client_context()
@@ -91,33 +120,26 @@ class TlsClient:
         return Origin(self._trust.named(member), getattr(self._trust, member))
 
 
-def tls_error(error: OSError) -> OpsError:
-    """What went wrong on an encrypted connection, as `tls_failed`."""
-    if isinstance(error, ssl.SSLCertVerificationError):
-        return OpsError("tls_failed", f"the certificate is not believed: {error.verify_message}")
-    if isinstance(error, TimeoutError):
-        return OpsError("tls_failed", "the other side does not go on with TLS: is it an agent without?")
-    reason = (error.reason or "") if isinstance(error, ssl.SSLError) else ""
-    if "CERTIFICATE_REQUIRED" in reason or isinstance(error, ConnectionError):
-        return OpsError("tls_failed", _ENDED)
-    if "WRONG_VERSION" in reason or "RECORD_LAYER" in reason:
-        return OpsError("tls_failed", "what answers speaks no TLS: is it an agent without?")
-    told = reason.lower().replace("_", " ") or error.strerror or "the other side ended it"
-    return OpsError("tls_failed", f"the connection failed: {told}")
-
-
-def _judged(certificate: Mapping[str, Any], names: list[str], version: str) -> Found:
+def _told(certificate: Mapping[str, Any], names: list[str], version: str) -> str:
     shown = ", ".join(names[:_SHOWN_NAMES]) or "no name"
     more = len(names) - _SHOWN_NAMES
     issuer = _common_name(certificate, "issuer") or "nobody named"
-    days = (ssl.cert_time_to_seconds(str(certificate["notAfter"])) - time.time()) / _DAY_SECONDS
-    told = (
-        f"{version}; names {shown}{f' and {more} more' if more > 0 else ''}; issued by {issuer};"
-        f" good for {days:.0f} days"
-    )
-    if days < WARN_DAYS:
-        return warn("certificate_expiring", told)
-    return well(told)
+    return f"{version}; names {shown}{f' and {more} more' if more > 0 else ''}; issued by {issuer}"
+
+
+def speaks_tls(connection: socket.socket) -> bool:
+    """Whether the other side of a new connection, which is closed, answers a handshake: with its certificate,
+    or by refusing one that shows none. Nothing is said over it."""
+    context = client_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with connection, context.wrap_socket(connection):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False
 
 
 def _names_of(certificate: Mapping[str, Any]) -> list[str]:

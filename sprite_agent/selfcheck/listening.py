@@ -6,7 +6,7 @@ import stat
 
 from sprite_agent.probe.network import Route
 from sprite_agent.probe.probing import probe
-from sprite_agent.probe.steps import Found, Steps, warn, well
+from sprite_agent.probe.steps import Found, Steps, skip, warn, well
 from sprite_agent.probe.target import Target
 from spritemesh.errors import OpsError
 
@@ -14,19 +14,23 @@ from spritemesh.errors import OpsError
 class Listening:
     """The steps at one address: is somebody there, and then all that can be asked of an agent.
 
-    expected: an agent must answer; else its absence is only warned of.
+    expected: an agent must answer; else its absence is only warned of. missing: a step of others without
+    which it cannot be asked; "": it can.
     """
 
-    def __init__(self, target: Target, steps: Steps, *, expected: bool) -> None:
+    def __init__(self, target: Target, steps: Steps, *, expected: bool, missing: str = "") -> None:
         self._target = target
         self._steps = steps
         self._expected = expected
+        self._missing = missing
         self._is_there = False
 
     def run(self) -> None:
         """Take them all."""
         self._steps.take("listening", self._look)
-        if self._is_there:
+        if self._is_there and self._missing:
+            self._steps.take("health", lambda: skip(f"needs {self._missing}"))
+        elif self._is_there:
             probe(self._target, self._steps)
 
     def _look(self) -> Found:

@@ -67,11 +67,13 @@ class Authority:
         emails: Sequence[str] = (),
         common_name: str = "",
         expired: bool = False,
+        left: dt.timedelta = 2 * _DAY,
     ) -> Pair:
-        """A certificate with these names in files <file>.pem and <file>.key; an older one is replaced."""
+        """A certificate with these names in files <file>.pem and <file>.key; an older one is replaced.
+        left: of its life of four days."""
         key = ec.generate_private_key(ec.SECP256R1())
         names = [x509.NameAttribute(NameOID.COMMON_NAME, common_name)] if common_name else []
-        builder = _builder(x509.Name(names), self._name, key.public_key(), expired=expired)
+        builder = _builder(x509.Name(names), self._name, key.public_key(), left=-_DAY if expired else left)
         alternatives: list[x509.GeneralName] = [
             *(x509.DNSName(name) for name in dns),
             *(x509.RFC822Name(name) for name in emails),
@@ -95,7 +97,7 @@ class Authority:
         _replace(pair.cert, _pem(builder.sign(self._key, hashes.SHA256())))
         return pair
 
-    def server(self, file: str = "server", *, expired: bool = False) -> Pair:
+    def server(self, file: str = "server", *, expired: bool = False, left: dt.timedelta = 2 * _DAY) -> Pair:
         """A certificate for this host."""
         return self.pair(
             file,
@@ -103,6 +105,7 @@ class Authority:
             addresses=("127.0.0.1", "::1"),
             common_name="server",
             expired=expired,
+            left=left,
         )
 
 
@@ -112,10 +115,9 @@ def serial_of(data: bytes) -> int:
 
 
 def _builder(
-    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, expired: bool = False
+    subject: x509.Name, issuer: x509.Name, key: ec.EllipticCurvePublicKey, *, left: dt.timedelta = 2 * _DAY
 ) -> x509.CertificateBuilder:
-    now = dt.datetime.now(dt.UTC)
-    end = now - _DAY if expired else now + 2 * _DAY
+    end = dt.datetime.now(dt.UTC) + left
     return (
         x509.CertificateBuilder()
         .subject_name(subject)

@@ -24,6 +24,8 @@ HOST_STEPS = {
     "events",
     "permissions",
     "secrets",
+    "tls files",
+    "signing key",
     "disk",
     "runtime",
     "inotify",
@@ -95,7 +97,7 @@ def test_absent_agent_fails_only_where_one_is_expected(repo: Repo, check: Doctor
     assert free.troubles == {("listening", "agent_unreachable")}
     assert free.ran.code == int(running)
     assert "the address is free" in free.step("listening")["detail"]
-    assert set(free.results(within="grpc")) == {"listening"}
+    assert set(free.results(within="grpc")) == {"exposure", "listening"}
 
 
 @pytest.mark.parametrize("says", [None, b"nonsense\r\n"])

@@ -12,8 +12,6 @@ from tests.harness.signing import FIRST, SECOND, write_keys
 from tests.integration.doctor.conftest import Doctor
 
 WITH_TOKEN = ("--service-token", TOKEN)
-# Certificates of tests last two days, which is told of.
-ONLY_WARNED = {("tls", "certificate_expiring")}
 
 
 @pytest.fixture
@@ -31,7 +29,7 @@ def test_encrypted_agent_is_well_and_its_certificate_is_told(
     for url in (f"grpcs://{agent.address}", f"https://{agent.ready['http']}"):
         found = doctor("--service-base-url", url, *believed)
         assert found.lost == []
-        assert found.troubles == ONLY_WARNED
+        assert found.troubles == set()
         told = found.step("tls")["detail"]
         assert "names localhost, sprite.test" in told
         assert "issued by test authority; good for 2 days" in told
@@ -40,16 +38,17 @@ def test_encrypted_agent_is_well_and_its_certificate_is_told(
         stranger = Authority(tmp_path / "other", "another authority")
         unknown = doctor("--service-base-url", url, "--tls-ca", str(stranger.ca), *WITH_TOKEN)
         assert unknown.troubles == {("tls", "tls_failed")}
-        assert "not believed" in unknown.step("tls")["detail"]
+        assert f"of no authority in {stranger.ca}" in unknown.step("tls")["detail"]
         misnamed = doctor("--service-base-url", url, *believed, "--tls-server-name", "elsewhere.test")
         assert misnamed.troubles == {("tls", "tls_failed")}
         assert "elsewhere.test" in misnamed.step("tls")["detail"]
         missing = doctor("--service-base-url", url, "--tls-ca", "/nowhere.pem", *WITH_TOKEN)
         assert missing.troubles == {("tls", "tls_files_invalid")}
 
-    plain = doctor("--service-base-url", f"grpc://{agent.address}", *WITH_TOKEN, "--timeout", "2")
-    assert plain.lost == ["health"]
-    assert "grpcs://" in plain.step("health")["next"]
+    for url in (f"grpc://{agent.address}", f"http://{agent.ready['http']}"):
+        plain = doctor("--service-base-url", url, *WITH_TOKEN, "--timeout", "2")
+        assert plain.troubles == {("health", "tls_failed")}
+        assert "grpcs:// or https://" in plain.step("health")["detail"]
     place = (
         "--repo",
         str(repo.root),
@@ -62,7 +61,7 @@ def test_encrypted_agent_is_well_and_its_certificate_is_told(
     )
     inside = check(*place, *server.server_flags, "--running", "--runtime-command", "true")
     assert inside.lost == []
-    assert inside.troubles == ONLY_WARNED
+    assert inside.troubles == set()
 
 
 def test_certificate_that_has_ended_is_told(start: StartAgent, authority: Authority, doctor: Doctor) -> None:
@@ -80,17 +79,21 @@ def test_client_certificate_that_is_wanted_is_told(
     repo.loop("alpha", events(1, 3))
     server = authority.server()
     client = authority.pair("client", dns=("manager.test",))
+    ended = authority.pair("ended", dns=("manager.test",), expired=True)
     flags = (*server.server_flags, "--tls-ca", str(authority.ca))
     agent = start("--http", "127.0.0.1:0", *flags, "--allow-read", "manager.test", token=())
     shown = ("--tls-cert", str(client.cert), "--tls-key", str(client.key))
     for url in (f"grpcs://{agent.address}", f"https://{agent.ready['http']}"):
         words = ("--service-base-url", url, "--tls-ca", str(authority.ca), "--loop", "alpha")
         found = doctor(*words, *shown)
-        assert found.troubles == ONLY_WARNED
+        assert found.troubles == set()
         bare = doctor(*words)
         assert len(bare.lost) == 1
-        assert {reason for _, reason in bare.troubles} <= {"tls_failed", "certificate_expiring"}
-        assert "wants a client certificate" in bare.step(bare.lost[0])["detail"], bare.steps
+        assert {reason for _, reason in bare.troubles} == {"tls_failed"}
+        assert "give --tls-cert and --tls-key" in bare.step(bare.lost[0])["detail"], bare.steps
+        over = doctor(*words, "--tls-cert", str(ended.cert), "--tls-key", str(ended.key))
+        assert {reason for _, reason in over.troubles} <= {"tls_failed", "certificate_expiring"}
+        assert f"--tls-cert {ended.cert} has expired" in over.step(over.lost[0])["detail"]
     place = (
         "--repo",
         str(repo.root),
@@ -104,7 +107,7 @@ def test_client_certificate_that_is_wanted_is_told(
     own = check(*place)
     assert ("loops", "identity_not_allowed") in own.troubles
     named = check(*place, "--client-cert", str(client.cert), "--client-key", str(client.key))
-    assert named.troubles == ONLY_WARNED
+    assert named.troubles == set()
 
 
 def test_signature_is_told_apart_from_token_and_clock(

@@ -81,6 +81,11 @@ def test_manager_shows_its_certificate_to_those_who_look(fleet: Fleet, authority
     for asked in (("--repo", str(fleet.root)), ("--manager", f"grpcs://{address}")):
         done = run("fleet", "status", *asked, *trust)
         assert [loop["loopId"] for loop in done.documents[0]["loops"]] == ["alpha"], done.err
+    for flags, result in ((trust, "ok"), (trust[:2], "failed")):
+        (report,) = run("doctor", "--repo", str(fleet.root), *flags, "--output", "json").documents
+        (step,) = (step for step in report["steps"] if step["step"] == "manager")
+        assert step["result"] == result, step
+        assert step["reasonCode"] == (None if result == "ok" else "tls_failed")
     for words, told in (
         (["--manager", f"grpcs://{address}", *trust[:2]], "the server wants a certificate of this side"),
         (["--manager", address], "the server wants TLS"),
