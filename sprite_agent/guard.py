@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, NamedTuple
 from sprite_agent.admission import Admission, AllowList
 from sprite_agent.limits import Limits, add_limit_flag, read_limits
 from sprite_agent.security import Address, TokenCheck
-from spritemesh.commandline import Repeated, refused
+from spritemesh.commandline import Repeated, not_empty, refused
 from spritemesh.endpoints import is_unix_address
 from spritemesh.errors import OpsError
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
@@ -79,16 +79,21 @@ class Guard(NamedTuple):
 def add_guard_flags(parser: argparse.ArgumentParser, limits: Limits | None = None) -> None:
     """Flags for all but the token. limits: the defaults."""
     parser.add_argument(
-        "--tls-cert", metavar="FILE", help="certificate chain of this server, PEM (default: no TLS)"
+        "--tls-cert",
+        type=not_empty,
+        metavar="FILE",
+        help="certificate chain of this server, PEM (default: no TLS)",
     )
-    parser.add_argument("--tls-key", metavar="FILE", help="private key of it, PEM")
+    parser.add_argument("--tls-key", type=not_empty, metavar="FILE", help="private key of it, PEM")
     parser.add_argument(
         "--tls-ca",
+        type=not_empty,
         metavar="FILE",
         help="authorities, PEM; every client must have a certificate of theirs (mutual TLS)",
     )
     parser.add_argument(
         "--signing-key-file",
+        type=not_empty,
         metavar="FILE",
         help="keys, one of which must have signed every request (docs/security.md)",
     )

@@ -152,6 +152,14 @@ def choice(*allowed: str) -> Callable[[str], str]:
     return check
 
 
+def not_empty(text: str) -> str:
+    """Type of flags that protect: an empty value, such as that of a variable nobody set, must not switch the
+    protection off."""
+    if not text:
+        raise ValueError("needs a value")
+    return text
+
+
 def keep_empty(text: str) -> str:
     """Type of flags for which an empty value says something."""
     return text

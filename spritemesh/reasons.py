@@ -212,7 +212,7 @@ _ROWS: tuple[Reason, ...] = (
            "The host name of the address has no address.",
            "Compare it with registry or flag; ask this host for it (getent hosts NAME)."),
     Reason("certificate_expiring", _D, Fault.NONE,
-           "A certificate ends within 14 days.",
+           "A certificate ends within 14 days, or within a third of its life where that is less.",
            "Renew it; running programs take the new file by themselves."),
     Reason("file_exposed", _D, Fault.NONE,
            "Other users of the host can read or write a file that is not meant for them.",

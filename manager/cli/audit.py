@@ -6,7 +6,7 @@ import os
 from manager.cli.output import add_output_flags, emit
 from sprite_agent.runtime.layout import ops_directory, resolve_repo
 from spritemesh.audit import audit_files
-from spritemesh.commandline import refused
+from spritemesh.commandline import not_empty, refused
 from spritemesh.ids import printable, validate_loop_id
 from spritemesh.jsontext import JSON
 from spritemesh.program import fail
@@ -22,6 +22,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--loop", metavar="ID", help="only this loop's audit (default: all loops)")
     parser.add_argument(
         "--expect",
+        type=not_empty,
         metavar="HEAD",
         help="a head that was printed earlier, LINE:CHAIN; what it stands for must be there still (one loop)",
     )

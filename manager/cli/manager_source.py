@@ -5,8 +5,8 @@ import os
 
 from manager.cli.signing import add_signing_flag, read_signer
 from manager.cli.tls import add_tls_flags, read_trust
-from manager.transport.base import Endpoint, parse_base_url
-from spritemesh.commandline import refused
+from manager.transport.base import Endpoint
+from spritemesh.commandline import not_empty, refused
 from spritemesh.names import LISTEN_TOKEN_VARIABLE
 
 
@@ -20,6 +20,7 @@ def add_manager_flags(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--token-file",
+        type=not_empty,
         metavar="FILE",
         help=f"file with the token of the manager (default: ${LISTEN_TOKEN_VARIABLE})",
     )
@@ -34,9 +35,9 @@ def manager_endpoint(args: argparse.Namespace) -> Endpoint:
     no manager runs the fleet of the repository.
     """
     # Late: `--help` needs none of these.
-    from manager.fleet.presence import find
+    from manager.fleet.presence import endpoint_at, find
     from sprite_agent.runtime.layout import resolve_repo
-    from sprite_agent.security import parse_address, read_token
+    from sprite_agent.security import read_token
 
     token = read_token(None, args.token_file, os.environ.get(LISTEN_TOKEN_VARIABLE), LISTEN_TOKEN_VARIABLE)
     signer = read_signer(args)
@@ -44,7 +45,4 @@ def manager_endpoint(args: argparse.Namespace) -> Endpoint:
         raise refused("--repo", "is required without --manager")
     address = args.manager or find(resolve_repo(args.repo))
     field = "--manager" if args.manager else "--repo"
-    trust = read_trust(args)
-    if trust is not None or address.startswith(("grpc://", "grpcs://")):
-        return parse_base_url(address, token, field, trust)._replace(signer=signer)
-    return Endpoint(parse_address(address, field=field).target, token, signer)
+    return endpoint_at(address, token, field=field, trust=read_trust(args), signer=signer)

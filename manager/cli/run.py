@@ -11,7 +11,7 @@ from manager.cli.output import can_draw
 from sprite_agent.guard import add_guard_flags, check_exposure, read_guard
 from sprite_agent.limits import Limits
 from sprite_agent.runtime.layout import resolve_repo
-from spritemesh.commandline import choice, refused
+from spritemesh.commandline import choice, not_empty, refused
 from spritemesh.names import LISTEN_TOKEN_VARIABLE
 from spritemesh.program import log_to_stderr, long_lived
 
@@ -41,11 +41,15 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--token-file",
+        type=not_empty,
         metavar="FILE",
         help=f"file with the token that callers need (default: ${LISTEN_TOKEN_VARIABLE})",
     )
     parser.add_argument(
-        "--metrics-token-file", metavar="FILE", help="file with another token, for those who scrape"
+        "--metrics-token-file",
+        type=not_empty,
+        metavar="FILE",
+        help="file with another token, for those who scrape",
     )
     parser.add_argument(
         "--allow-unauthenticated", action="store_true", help="answer without a token, on loopback only"

@@ -3,6 +3,8 @@
 import argparse
 from typing import TYPE_CHECKING
 
+from spritemesh.commandline import not_empty
+
 if TYPE_CHECKING:
     from spritemesh.signer import Signer
 
@@ -11,6 +13,7 @@ def add_signing_flag(parser: argparse.ArgumentParser) -> None:
     """`--signing-key-file`."""
     parser.add_argument(
         "--signing-key-file",
+        type=not_empty,
         metavar="FILE",
         help="keys; requests are signed with the first (docs/security.md; default: not signed)",
     )

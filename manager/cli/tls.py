@@ -2,6 +2,7 @@
 
 import argparse
 
+from spritemesh.commandline import not_empty
 from spritemesh.endpoints import Trust
 
 
@@ -9,15 +10,20 @@ def add_tls_flags(parser: argparse.ArgumentParser) -> None:
     """`--tls-ca`, `--tls-cert`, `--tls-key` and `--tls-server-name`."""
     parser.add_argument(
         "--tls-ca",
+        type=not_empty,
         metavar="FILE",
         help="authorities that the server's certificate must be of, PEM (default: those of the system)",
     )
     parser.add_argument(
-        "--tls-cert", metavar="FILE", help="certificate of this side, PEM, for a server that wants one"
+        "--tls-cert",
+        type=not_empty,
+        metavar="FILE",
+        help="certificate of this side, PEM, for a server that wants one",
     )
-    parser.add_argument("--tls-key", metavar="FILE", help="private key of it, PEM")
+    parser.add_argument("--tls-key", type=not_empty, metavar="FILE", help="private key of it, PEM")
     parser.add_argument(
         "--tls-server-name",
+        type=not_empty,
         metavar="NAME",
         help="name that the server's certificate must have (default: the host of its address)",
     )

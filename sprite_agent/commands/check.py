@@ -12,7 +12,7 @@ from sprite_agent.probe.steps import Step, Steps
 from sprite_agent.runtime.layout import list_loop_ids, resolve_repo
 from sprite_agent.security import DEFAULT_GRPC, Address, parse_address, read_token
 from spritemesh import jsontext
-from spritemesh.commandline import choice
+from spritemesh.commandline import choice, not_empty
 from spritemesh.ids import validate_loop_id
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 from spritemesh.program import fail
@@ -40,6 +40,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--token-file",
+        type=not_empty,
         metavar="FILE",
         help=f"file with the token of the agent (default: ${SERVICE_TOKEN_VARIABLE})",
     )
@@ -73,39 +74,42 @@ def run(args: argparse.Namespace) -> int:
     places = [(parse_address(args.grpc, field="--grpc"), False)]
     if args.http:
         places.append((parse_address(args.http, field="--http", unix=False), True))
-    steps = _host_steps(args, repo, guard)
+    steps, missing = _host_steps(args, repo, guard)
     for address, is_http in places:
-        if not address.target.endswith(":0"):  # any port: nobody knows which
-            steps += _agent_steps(args, repo, address, guard, is_http=is_http)
+        steps += _agent_steps(args, repo, address, guard, is_http=is_http, missing=missing)
     _show(steps, args.output)
     failure = failure_of(steps)
     return 0 if failure is None else fail(*failure)
 
 
-def _host_steps(args: argparse.Namespace, repo: str, guard: Guard) -> list[Step]:
+def _host_steps(args: argparse.Namespace, repo: str, guard: Guard) -> tuple[list[Step], str]:
+    """With the name of a step that failed, without which the agent cannot be asked; "" without one."""
     from sprite_agent.selfcheck import host
     from sprite_agent.selfcheck.repository import Repository
+    from sprite_agent.selfcheck.serving import examine_guard
 
     steps = Steps(repo, seconds=args.timeout, whole=4 * args.timeout)
     repository = Repository(repo, steps, loop_id=args.loop or "")
     repository.run()
     secrets = [args.token_file or "", guard.signing_key_file, guard.tls.key if guard.tls else ""]
     steps.take("permissions", repository.check_files)
+    missing = examine_guard(steps, guard, (args.client_cert or "", args.client_key or ""))
     steps.take("secrets", lambda: check_secrets(secrets))
     steps.take("disk", lambda: check_room(repo))
     steps.take("runtime", lambda: host.check_runtime(args.runtime_command))
     steps.take("inotify", lambda: host.check_inotify(repo))
     steps.take("open files", host.check_open_files)
     steps.take("clock", lambda: host.check_clock(repo))
-    return steps.found
+    return steps.found, missing
 
 
 def _agent_steps(
-    args: argparse.Namespace, repo: str, address: Address, guard: Guard, *, is_http: bool
+    args: argparse.Namespace, repo: str, address: Address, guard: Guard, *, is_http: bool, missing: str
 ) -> list[Step]:
     from sprite_agent.probe.probing import steps_for
     from sprite_agent.probe.target import Target
     from sprite_agent.selfcheck.listening import Listening
+    from sprite_agent.selfcheck.serving import check_open
     from spritemesh.endpoints import Trust
     from spritemesh.signer import signer_of
 
@@ -126,13 +130,15 @@ def _agent_steps(
         trust=trust,
         pinned=True,
         token=guard.token,
-        signer=signer_of(guard.signing_key_file) if guard.signing_key_file else None,
+        signer=signer_of(guard.signing_key_file) if guard.signing_key_file and not missing else None,
         # Over HTTP nobody tells which loops there are.
         loop_id=args.loop or (next(iter(list_loop_ids(repo)), "") if is_http else ""),
     )
     target = target._replace(url=f"{scheme}://{target.address}" if host else address.target)
     steps = steps_for(target, args.timeout)
-    Listening(target, steps, expected=args.running).run()
+    steps.take("exposure", lambda: check_open(address, guard, "--http" if is_http else "--grpc"))
+    if not address.target.endswith(":0"):  # any port: nobody knows which
+        Listening(target, steps, expected=args.running, missing=missing).run()
     return steps.found
 
 

@@ -12,6 +12,7 @@ from sprite_agent.guard import add_guard_flags, check_exposure, read_guard
 from sprite_agent.identity import validate_sprite_id
 from sprite_agent.security import DEFAULT_GRPC, parse_address, read_metrics_token, read_token
 from spritemesh import jsontext
+from spritemesh.commandline import not_empty
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 from spritemesh.program import log_to_stderr, long_lived
 
@@ -42,12 +43,14 @@ def configure(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--token-file",
+        type=not_empty,
         metavar="FILE",
         help=f"file with the token that callers need (default: ${SERVICE_TOKEN_VARIABLE})",
     )
     parser.add_argument("--token", metavar="TOKEN", help="the token itself; other users may see it")
     parser.add_argument(
         "--metrics-token-file",
+        type=not_empty,
         metavar="FILE",
         help="file with the token that scrapers of --metrics need (default: that of all callers)",
     )

@@ -143,7 +143,8 @@ def _listen(address: Address, field: str) -> socket.socket:
         family, _, _, _, place = found[0]
         listening = socket.create_server(place[:2], family=family, backlog=_BACKLOG, dualstack_ipv6=both)
     except OSError as error:
-        raise OpsError("address_unavailable", f"cannot listen on {address.target}", field=field) from error
+        problem = f"cannot listen on {address.target}: {error.strerror or error}"
+        raise OpsError("address_unavailable", problem, field=field) from error
     # Connections inherit it. Head and body go out in two writes, and the second would wait 40 ms for an
     # acknowledgement; asyncio does not see that a socket made elsewhere is TCP.
     listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

@@ -238,3 +238,12 @@ async def test_handshakes_under_way_are_bounded_in_number(
         _, secured = await asyncio.wait_for(asyncio.open_connection(*place, ssl=context), 5)
         for ended in (one_more, writer, secured, *(writer for _, writer in waiting)):
             ended.close()
+
+
+@pytest.mark.parametrize("flag", ["--tls-cert", "--tls-key", "--tls-ca", "--signing-key-file"])
+def test_protection_is_not_switched_off_by_a_variable_that_nobody_set(flag: str) -> None:
+    parser = Parser("serve", "")
+    add_guard_flags(parser)
+    with pytest.raises(OpsError) as caught:
+        parser.read((flag, ""))
+    assert (caught.value.reason, caught.value.field) == ("invalid_request", flag)
