@@ -17,7 +17,16 @@ import pytest
 from spritemesh.control import Confirmation, ControlRequest
 from superloop.ops.v1 import control_pb2 as pb
 from tests.harness.agents import Agent, StartAgent
-from tests.harness.control import SKIP, Client, Runtime, audit_directory, audit_of, client_of, request
+from tests.harness.control import (
+    SKIP,
+    Client,
+    Runtime,
+    audit_directory,
+    audit_of,
+    client_of,
+    request,
+    wait_until_noted,
+)
 from tests.harness.loops import LoopFiles, Repo, event
 from tests.harness.refusals import refusal
 from tests.harness.waiting import wait_for
@@ -127,6 +136,7 @@ def test_killed_while_the_command_runs_never_runs_it_again(
                 wait_for(ended.exists, what="the command to end")
                 kill(agent)
         else:
+            wait_until_noted(repo, KEY)
             kill(agent)
         assert under_way.exception() is not None
 

@@ -3,8 +3,9 @@
 import itertools
 import json
 import shlex
+import sqlite3
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -87,6 +88,19 @@ class Runtime:
     def go(self, name: str = "go") -> None:
         """Let it go on."""
         self.file(name).touch()
+
+
+def wait_until_noted(repo: Repo, key: str) -> None:
+    """Wait until the ledger knows which process a key's command is: where the agent is killed before that,
+    nobody knows that the command still runs."""
+    ledger = repo.root / ".superloop" / "sprite-agent" / "ledger.db"
+
+    def noted() -> bool:
+        with closing(sqlite3.connect(f"file:{ledger}?mode=ro", uri=True)) as found:
+            rows = found.execute("SELECT process FROM invocations WHERE key = ?", (key,)).fetchall()
+        return rows not in ([], [("",)])
+
+    wait_for(noted, what=f"the process of {key} to be on record")
 
 
 def request(

@@ -15,7 +15,7 @@ from spritemesh import traceindex
 from spritemesh.values import get
 from superloop.ops.v1 import control_pb2 as pb
 from tests.harness.agents import Agent, StartAgent
-from tests.harness.control import Audit, Runtime, audit_of, client_of
+from tests.harness.control import Audit, Runtime, audit_of, client_of, wait_until_noted
 from tests.harness.loops import LoopFiles, Repo, event
 from tests.harness.manager import Ran, Running, run
 from tests.harness.waiting import wait_for
@@ -330,7 +330,7 @@ def running(way: Way, *words: str) -> Running:
 
 
 def test_agent_that_dies_in_mid_call_and_comes_back_is_asked_with_the_same_key(
-    loop: LoopFiles, through: OpenWay, start: StartAgent, runtime: Runtime
+    repo: Repo, loop: LoopFiles, through: OpenWay, start: StartAgent, runtime: Runtime
 ) -> None:
     runtime.does(runtime.waits())
     first = start(*runtime.flags)
@@ -338,6 +338,7 @@ def test_agent_that_dies_in_mid_call_and_comes_back_is_asked_with_the_same_key(
     command = running(way, *HOLDS, "--idempotency-key", "key-1", "--retry-attempts", "9")
     try:
         runtime.wait_until_it_runs()
+        wait_until_noted(repo, "key-1")
         first.signal(signal.SIGKILL)
         first.wait()
         second = start(*runtime.flags, grpc_at=first.address)
