@@ -396,6 +396,8 @@ def test_ledger_that_failed_after_the_command_leaves_doubt_to_others(
     assert len(runtime.calls) == 1
 
 
+# An interrupt may fall between the opening of a file and the block that closes it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 @pytest.mark.parametrize("begins", ["the command", "the confirmation"])
 def test_operator_who_ends_it_leaves_the_truth_on_record(
     plane: ControlPlane, runtime: Runtime, repo: Repo, begins: str
