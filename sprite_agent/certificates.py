@@ -7,21 +7,16 @@ is there is checked as a whole; until it is right, the files before stay in forc
 import logging
 import os
 import ssl
-import stat
-import threading
-import time
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sprite_agent.guard import TlsFiles
-from spritemesh.errors import OpsError
+from spritemesh.renewed import Renewed, Secret
 from spritemesh.tls import Origin, believe, present, read_pem, server_context
 
 if TYPE_CHECKING:
     import grpc
 
 _log = logging.getLogger("sprite_agent")
-# Longer than any tick of a file system's clock: within one, a second change would look like none.
-_UNSETTLED_NS = 20_000_000
 
 
 class _Found(NamedTuple):
@@ -49,11 +44,15 @@ class Certificates:
         self._cert = Origin("--tls-cert", os.path.abspath(files.cert))
         self._key = Origin("--tls-key", os.path.abspath(files.key))
         self._ca = Origin("--tls-ca", os.path.abspath(files.ca)) if files.ca else None
-        self._lock = threading.Lock()
-        self._told = ""
-        self._seen = self._state()
-        self._in_force = self._read()
-        self._warn_of_readers()
+        given = (self._cert, self._key, self._ca)
+        self._in_force = Renewed(
+            self._read,
+            [origin.path for origin in given if origin is not None],
+            Secret(self._key.path, str(self._key)),
+            log=_log,
+            kept="the files before",
+            told=self._told,
+        )
 
     @property
     def proves_peers(self) -> bool:
@@ -62,12 +61,7 @@ class Certificates:
 
     def current(self) -> _InForce:
         """What a handshake that begins now is to use. Costs a stat a file; never raises."""
-        state = self._state()
-        with self._lock:
-            if state != self._seen:
-                self._seen = state
-                self._renew()
-            return self._in_force
+        return self._in_force.current()
 
     def context(self) -> ssl.SSLContext:
         """For an HTTP server: each handshake gets one of its own."""
@@ -96,19 +90,8 @@ class Certificates:
 
         return grpc.dynamic_ssl_server_credentials(_configuration(told.found), renewed, self.proves_peers)
 
-    def _renew(self) -> None:
-        try:
-            in_force = self._read()
-        except OpsError as error:
-            if error.message != self._told:
-                self._told = error.message
-                _log.error("%s: %s; the files before stay in force", error.reason, error.message)
-            return
-        self._told = ""
-        if in_force.found != self._in_force.found:
-            self._in_force = in_force
-            _log.info("%s and the files beside it were read anew", self._cert)
-        self._warn_of_readers()
+    def _told(self, before: _InForce, now: _InForce) -> str | None:
+        return None if now.found == before.found else f"{self._cert} and the files beside it were read anew"
 
     def _read(self) -> _InForce:
         found = _Found(
@@ -122,20 +105,6 @@ class Certificates:
             context.verify_mode = ssl.CERT_REQUIRED
         context.set_alpn_protocols(["http/1.1"])
         return _InForce(found, context)
-
-    def _state(self) -> tuple[tuple[int, ...], ...]:
-        """What changes when one of the files does."""
-        return tuple(
-            _state(origin.path) for origin in (self._cert, self._key, self._ca) if origin is not None
-        )
-
-    def _warn_of_readers(self) -> None:
-        try:
-            mode = os.stat(self._key.path).st_mode
-        except OSError:
-            return
-        if mode & stat.S_IRWXO:
-            _log.warning("%s: every user of this host may read it (chmod o-rwx)", self._key)
 
 
 class _Current(ssl.SSLContext):
@@ -185,13 +154,3 @@ def _configuration(found: _Found) -> "grpc.ServerCertificateConfiguration":
     import grpc
 
     return grpc.ssl_server_certificate_configuration([(found.key, found.cert)], found.ca or None)
-
-
-def _state(path: str) -> tuple[int, ...]:
-    try:
-        status = os.stat(path)
-    except OSError:
-        return ()
-    now = time.time_ns()
-    unsettled = now if 0 <= now - status.st_mtime_ns < _UNSETTLED_NS else 0
-    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, status.st_mode, unsettled

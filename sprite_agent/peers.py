@@ -26,6 +26,8 @@ def identities_of(context: Any) -> tuple[str, ...]:
     """The names in the certificate that the peer of a gRPC call proved; none without one."""
     found: Mapping[str, Iterable[bytes]] = context.auth_context()
     certificate = _content(next(iter(found.get("x509_pem_cert", ())), b""))
+    if not certificate:
+        return ()  # most calls: without TLS there is nothing to compare
     uris, hosts, names = (
         [_whole(value, certificate) for value in found.get(key, ())]
         for key in ("peer_uri", "peer_dns", "x509_common_name")
@@ -54,7 +56,7 @@ def _whole(value: bytes, certificate: bytes) -> str:
     for encoding, width in _ENCODINGS.items():
         if name.encode(encoding, "replace") + bytes(width) in certificate:
             return name + "\0"
-    return name if certificate else ""
+    return name
 
 
 @lru_cache(maxsize=1024)

@@ -113,10 +113,6 @@ class Repeated(argparse.Action):
     def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
         super().__init__(option_strings, dest, **{**settings, "default": ()})
 
-    def __call__(self, *_: object) -> None:
-        """For argparse's own reading, which `Parser` does without."""
-        raise NotImplementedError
-
 
 def refused(flag: str, problem: str) -> OpsError:
     """The error for one flag; the message begins with its name."""

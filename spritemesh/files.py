@@ -28,6 +28,17 @@ if TYPE_CHECKING:
 # How often a waiting process looks at a lock again, seconds.
 _LOCK_POLL_SECONDS = 0.02
 _TAIL_BLOCK_BYTES = 65536
+# Longer than any tick of a kernel, of which the slowest has 100 a second.
+UNSETTLED_NS = 20_000_000
+
+
+def signature(status: os.stat_result) -> tuple[int, ...]:
+    """What changes when a file changes."""
+    now = time.time_ns()
+    if 0 <= now - status.st_mtime_ns < UNSETTLED_NS:
+        # A second change within the same tick of the file system's clock would look like none.
+        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, now
+    return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
 
 
 def read_bytes(path: str) -> bytes | None:

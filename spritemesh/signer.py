@@ -3,17 +3,15 @@ restarting anybody."""
 
 import logging
 import os
-import stat
 import time
 from collections.abc import Callable
 from functools import lru_cache
 
 from spritemesh.errors import OpsError
+from spritemesh.renewed import Renewed, Secret
 from spritemesh.signing import MAX_FILE_BYTES, NONCE_BYTES, SigningKey, parse_keys, sign
 
 _log = logging.getLogger("spritemesh")
-# Longer than any tick of a file system's clock: within one, a second change would look like none.
-_UNSETTLED_NS = 20_000_000
 SIGNING_KEY_FLAG = "--signing-key-file"
 
 
@@ -27,33 +25,23 @@ class KeyFile:
     def __init__(self, path: str, field: str = SIGNING_KEY_FLAG) -> None:
         self._path = os.path.abspath(path)
         self._field = field
-        self._seen = self._state()
-        self._keys = self._read()
-        self._told = ""
-        self._warn_of_readers()
+        self._keys = Renewed(
+            self._read,
+            (self._path,),
+            Secret(self._path, f"{field} {self._path}"),
+            log=_log,
+            kept="the keys before",
+            told=self._told,
+        )
 
     def current(self) -> tuple[SigningKey, ...]:
         """One or two; the first is the one to sign with. Costs a stat."""
-        state = self._state()
-        if state != self._seen:
-            self._seen = state
-            self._renew()
-        return self._keys
+        return self._keys.current()
 
-    def _renew(self) -> None:
-        try:
-            keys = self._read()
-        except OpsError as error:
-            if error.message != self._told:
-                self._told = error.message
-                _log.error("%s: %s; the keys before stay in force", error.reason, error.message)
-            return
-        self._told = ""
-        if keys != self._keys:
-            self._keys = keys
-            names = ", ".join(key.id for key in keys)
-            _log.info("%s %s: keys are %s now", self._field, self._path, names)
-        self._warn_of_readers()
+    def _told(self, before: tuple[SigningKey, ...], keys: tuple[SigningKey, ...]) -> str | None:
+        if keys == before:
+            return None
+        return f"{self._field} {self._path}: keys are {', '.join(key.id for key in keys)} now"
 
     def _read(self) -> tuple[SigningKey, ...]:
         try:
@@ -66,20 +54,6 @@ class KeyFile:
                 field=self._field,
             ) from error
         return parse_keys(data, self._path, field=self._field)
-
-    def _state(self) -> tuple[int, ...]:
-        """What changes when the file does; nothing without one."""
-        try:
-            found = os.stat(self._path)
-        except OSError:
-            return ()
-        now = time.time_ns()
-        unsettled = now if 0 <= now - found.st_mtime_ns < _UNSETTLED_NS else 0
-        return found.st_dev, found.st_ino, found.st_size, found.st_mtime_ns, found.st_mode, unsettled
-
-    def _warn_of_readers(self) -> None:
-        if len(self._seen) > 1 and self._seen[4] & stat.S_IRWXO:
-            _log.warning("%s %s: every user of this host may read it (chmod o-rwx)", self._field, self._path)
 
 
 class Signer:

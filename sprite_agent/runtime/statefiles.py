@@ -3,10 +3,9 @@
 import hashlib
 import os
 import stat
-import time
 from typing import NamedTuple
 
-from spritemesh import jsontext
+from spritemesh import files, jsontext
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 from superloop.ops.v1 import envelope_pb2 as pb
@@ -15,8 +14,6 @@ from superloop.ops.v1 import envelope_pb2 as pb
 # and must leave room in one message.
 MAX_SUMMARY_BYTES = 64 * 1024 * 1024
 MAX_STATE_BYTES = 768 * 1024
-# Longer than any tick of a kernel, of which the slowest has 100 a second.
-_UNSETTLED_NS = 20_000_000
 
 
 class StateFile(NamedTuple):
@@ -47,11 +44,7 @@ class StateFiles:
             return None
         if not stat.S_ISREG(status.st_mode):
             return None
-        now = time.time_ns()
-        if 0 <= now - status.st_mtime_ns < _UNSETTLED_NS:
-            # A second change within the same tick of the file system's clock would look like none.
-            return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns, now
-        return status.st_dev, status.st_ino, status.st_size, status.st_mtime_ns
+        return files.signature(status)
 
     def is_current(self, relative: str) -> bool:
         """Whether read() would bring the last reading again, for a stat."""

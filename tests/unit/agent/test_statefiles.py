@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from sprite_agent.runtime import statefiles
 from sprite_agent.runtime.statefiles import MAX_STATE_BYTES, StateFiles
 from spritemesh.errors import OpsError
+from spritemesh.files import UNSETTLED_NS
 
 
 @pytest.fixture
@@ -24,7 +24,7 @@ def path(tmp_path: Path) -> Path:
 
 def settle(path: Path) -> None:
     """Let the file be older than the moment in which a second change would look like none."""
-    moment = time.time_ns() - 10 * statefiles._UNSETTLED_NS
+    moment = time.time_ns() - 10 * UNSETTLED_NS
     os.utime(path, ns=(moment, moment))
 
 
