@@ -6,6 +6,7 @@ nobody tells. No message quotes a file.
 
 import os
 import re
+import socket
 import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -165,3 +166,18 @@ def _in_memory(data: bytes) -> Iterator[str]:
 def _no_passphrase() -> str:
     """Instead of a question on the terminal."""
     raise ValueError("no passphrase")
+
+
+def speaks_tls(connection: socket.socket, server_name: str | None = None) -> bool:
+    """Whether the other side of a new connection, which is closed, answers a handshake: with its certificate,
+    or by refusing one that shows none. Nothing is said over it."""
+    context = client_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    try:
+        with connection, context.wrap_socket(connection, server_hostname=server_name):
+            return True
+    except ssl.SSLError as error:
+        return "ALERT" in (error.reason or "")
+    except OSError:
+        return False

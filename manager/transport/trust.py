@@ -13,7 +13,16 @@ from collections.abc import Iterator
 from manager.transport.base import Endpoint, is_http_url
 from spritemesh.endpoints import Trust, is_unix_address
 from spritemesh.errors import OpsError
-from spritemesh.tls import Origin, believe, client_context, present, read_pem, system_authorities, verifying
+from spritemesh.tls import (
+    Origin,
+    believe,
+    client_context,
+    present,
+    read_pem,
+    speaks_tls,
+    system_authorities,
+    verifying,
+)
 from spritemesh.tlsproblems import WANTS_TLS, problem, refused, told, unwanted
 
 # Of the second handshake, and of the word after it.
@@ -79,19 +88,18 @@ def problem_of(endpoint: Endpoint) -> str:
     place = _place(endpoint)
     if place is None:
         return ""
+    name, trust = _name(endpoint, place[0]), endpoint.trust
     try:
-        context = _anybody() if endpoint.trust is None else Files(endpoint.trust).context
+        if trust is None:
+            plain = socket.create_connection(place, _PROBE_SECONDS)
+            return WANTS_TLS if speaks_tls(plain, name) else ""
+        context = Files(trust).context
         with (
             socket.create_connection(place, _PROBE_SECONDS) as plain,
-            context.wrap_socket(plain, server_hostname=_name(endpoint, place[0])) as connection,
+            context.wrap_socket(plain, server_hostname=name) as connection,
         ):
-            if endpoint.trust is None:
-                return WANTS_TLS
-            return _word_after(connection, endpoint.trust)
+            return _word_after(connection, trust)
     except ssl.SSLError as error:
-        if endpoint.trust is None:
-            # It speaks TLS, and refuses: this side shows no certificate.
-            return WANTS_TLS if "ALERT" in (error.reason or "") else ""
         return _problem(error, endpoint)
     except (OSError, OpsError):
         return ""
@@ -118,14 +126,6 @@ def _problem(error: ssl.SSLError, endpoint: Endpoint) -> str:
 
 def _failure(endpoint: Endpoint, problem: str) -> OpsError | None:
     return OpsError("tls_failed", f"{endpoint.url}: {problem}") if problem else None
-
-
-def _anybody() -> ssl.SSLContext:
-    """To find out whether a server speaks TLS. Nothing is said over such a connection."""
-    context = client_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    return context
 
 
 def _place(endpoint: Endpoint) -> tuple[str, int] | None:

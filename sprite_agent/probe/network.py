@@ -83,7 +83,7 @@ def refuse_plaintext(target: Target, route: Route, seconds: float) -> None:
     if target.trust is not None or not target.host or seconds <= 0:
         return
     # Late: without TLS nobody should wait for it.
-    from sprite_agent.probe.tls import speaks_tls
+    from spritemesh.tls import speaks_tls
     from spritemesh.tlsproblems import WANTS_TLS
 
     try:

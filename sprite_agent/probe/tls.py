@@ -127,21 +127,6 @@ def _told(certificate: Mapping[str, Any], names: list[str], version: str) -> str
     return f"{version}; names {shown}{f' and {more} more' if more > 0 else ''}; issued by {issuer}"
 
 
-def speaks_tls(connection: socket.socket) -> bool:
-    """Whether the other side of a new connection, which is closed, answers a handshake: with its certificate,
-    or by refusing one that shows none. Nothing is said over it."""
-    context = client_context()
-    context.check_hostname = False
-    context.verify_mode = ssl.CERT_NONE
-    try:
-        with connection, context.wrap_socket(connection):
-            return True
-    except ssl.SSLError as error:
-        return "ALERT" in (error.reason or "")
-    except OSError:
-        return False
-
-
 def _names_of(certificate: Mapping[str, Any]) -> list[str]:
     names = [str(value) for _, value in certificate.get("subjectAltName", ())]
     return names or [name for name in (_common_name(certificate, "subject"),) if name]
