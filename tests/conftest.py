@@ -1,5 +1,6 @@
 """What all tests share: repositories with logs, and agents that serve them."""
 
+import signal
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -13,6 +14,12 @@ from tests.harness.loops import LoopFiles, Repo
 
 if TYPE_CHECKING:
     from tests.harness.pki import Authority
+
+
+def pytest_configure() -> None:
+    """What a shell starts in the background ignores SIGINT, and so would all that the tests start."""
+    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture
