@@ -298,7 +298,9 @@ class LiveLoop:
         if taken.last_event is not None:
             self._last_event = taken.last_event
         records, whole = tuple(self._records), self._whole
-        pending = _Pending(taken, self._offered, records, self.known, self._since_pass)
+        # A step that fails is made again with rows that are read then: held for a fleet, they are megabytes.
+        before = self.known._replace(reconcile_rows=None, control_rows=None)
+        pending = _Pending(taken, self._offered, records, before, self._since_pass)
         self._pending, self._left, self._stepped_at = pending, Taken(), now
         self._dirty_since, self._whole = None, False
         self._records.clear()

@@ -19,6 +19,9 @@ _RELAXED_FAILED_RATE = 0.25
 _STRICT_DEGRADED_RATE = 0.05
 _STRICT_FAILED_RATE = 0.02
 
+# What a summary reads of its rows.
+MEMBERS = frozenset({"status", "healthStatus", "healthReasonCodes", "reasonCode", "durationSeconds"})
+
 _RATIONALE = {
     "none": "No reconcile pass has been observed yet; balanced is the starting point.",
     "relaxed": "Critical or failed passes are frequent; relaxed thresholds avoid alarms that nobody acts on.",

@@ -4,7 +4,7 @@ import asyncio
 import heapq
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from itertools import count
 
@@ -26,6 +26,9 @@ _PACE_SECONDS = 0.05
 _SYNC_SECONDS = 1.0
 # Steps of one round: the first of them waits for the last.
 _ROUND = 128
+# Steps whose history is read at a time: that of many loops, as after a reload, is megabytes that come and
+# go, and leave memory in pieces.
+_HISTORIES = 4
 # Making steps holds up the streams; others get a turn after so long, seconds.
 _TURN_SECONDS = 0.01
 
@@ -107,25 +110,27 @@ class Schedule:
 
     async def _round(self, sessions: list[Session]) -> None:
         loop = asyncio.get_running_loop()
-        whole = [session for session in sessions if session.loop.is_whole]
-        if whole:
-            histories = await loop.run_in_executor(self._writer, _histories, whole)
-            for session, history in zip(whole, histories, strict=True):
-                if history is not None:
-                    session.loop.remember(history)
         writes: list[tuple[Session, Write]] = []
         turn = time.monotonic()
-        for session in sessions:
-            if session.loop.due_at() is None or not session.is_owner:
-                continue  # its session ended meanwhile
-            try:
-                writes.append((session, self._step(session)))
-            except Exception as defect:
-                # One loop's trouble must not end the commits of the others.
-                self._fail(session, defect_error(defect))
-            if time.monotonic() - turn > _TURN_SECONDS:
-                await asyncio.sleep(0)
+        for few in _batched(sessions):
+            whole = [session for session in few if session.loop.is_whole]
+            if whole:
+                histories = await loop.run_in_executor(self._writer, _histories, whole)
+                for session, history in zip(whole, histories, strict=True):
+                    if history is not None:
+                        session.loop.remember(history)
                 turn = time.monotonic()
+            for session in few:
+                if session.loop.due_at() is None or not session.is_owner:
+                    continue  # its session ended meanwhile
+                try:
+                    writes.append((session, self._step(session)))
+                except Exception as defect:
+                    # One loop's trouble must not end the commits of the others.
+                    self._fail(session, defect_error(defect))
+                if time.monotonic() - turn > _TURN_SECONDS:
+                    await asyncio.sleep(0)
+                    turn = time.monotonic()
         if not writes:
             return
         self._unsynced = True
@@ -157,6 +162,20 @@ class Schedule:
         session.told = ()
         session.room.set()
         self.look(session)
+
+
+def _batched(sessions: list[Session]) -> Iterator[list[Session]]:
+    """Pieces of a round, in its order, with `_HISTORIES` whole steps at most in each."""
+    few: list[Session] = []
+    whole = 0
+    for session in sessions:
+        few.append(session)
+        whole += session.loop.is_whole
+        if whole == _HISTORIES:
+            yield few
+            few, whole = [], 0
+    if few:
+        yield few
 
 
 def _histories(sessions: list[Session]) -> list[Known | None]:

@@ -181,7 +181,7 @@ class Session:
             else:
                 break
         self._owned = _identity(ops)
-        known = await asyncio.to_thread(self.store.store.read_all, self.plan.settings.window)
+        known = await asyncio.to_thread(self.store.store.read_standing)
         self.loop = LiveLoop(self.plan.settings, known, self._clock())
         self._host.changed(self)
 

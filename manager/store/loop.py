@@ -3,9 +3,9 @@
 import os
 from contextlib import AbstractContextManager
 
+from manager.core import summary
 from manager.core.cursor import Cursor, read_cursor
 from manager.core.facts import Known, Outcome
-from manager.core.summary import parse_rows
 from manager.store.paths import LoopFiles
 from manager.store.staging import Staging
 from spritemesh import files, jsontext, rotation
@@ -39,6 +39,9 @@ class LoopStore:
 
         window: rows of telemetry that a summary covers, the pass to come included.
         """
+        return self._with_documents(self.read_history(window))
+
+    def _with_documents(self, known: Known) -> Known:
         paths = self.paths
         damaged: list[str] = []
         documents = {
@@ -52,7 +55,7 @@ class LoopStore:
                 "drift_state",
             )
         }
-        return self.read_history(window)._replace(
+        return known._replace(
             state=documents["state"],
             health=documents["health"],
             heartbeat=documents["heartbeat"],
@@ -63,13 +66,17 @@ class LoopStore:
         )
 
     def read_history(self, window: int) -> Known:
-        """The rows of passes and of control before a pass, and the last intent. window: as in read_known."""
+        """The rows of passes and of control before a pass, of which a summary is made, and the last intent.
+
+        window: as in read_known. Of each row there is what a summary reads: the whole rows of a full window
+        are half a megabyte.
+        """
         rows, bad_rows = self.tail_rows(self.paths.reconcile_telemetry, window - 1)
         controls, bad_controls = self.tail_rows(self.paths.control_telemetry, window)
         return Known(
             last_intent=self.last_intent(),
-            reconcile_rows=rows,
-            control_rows=controls,
+            reconcile_rows=_summarized(rows),
+            control_rows=_summarized(controls),
             damaged_lines=bad_rows + bad_controls,
         )
 
@@ -83,10 +90,10 @@ class LoopStore:
                 raise OpsError("cursor_invalid", error.message) from error
             raise
 
-    def read_all(self, window: int) -> Known:
-        """As read_known, with the cursor. One that cannot be read counts as the beginning, and as damaged:
-        what was applied is applied again, from the same lines."""
-        known = self.read_known(window)
+    def read_standing(self) -> Known:
+        """Documents and cursor, without rows. A cursor that cannot be read counts as the beginning, and as
+        damaged: what was applied is applied again, from the same lines."""
+        known = self._with_documents(Known())
         try:
             return known._replace(cursor=self.read_cursor())
         except OpsError:
@@ -114,7 +121,7 @@ class LoopStore:
         except OSError:
             return None, 0
         rows: list[JSON]
-        rows, damaged = parse_rows(lines)
+        rows, damaged = summary.parse_rows(lines)
         return rows, damaged
 
     def _document(self, path: str, damaged: list[str]) -> JSON:
@@ -186,3 +193,14 @@ class LoopStore:
             files.append_rows(path, rows, sync=True)
         except OSError as error:
             raise OpsError("state_unwritable", f"cannot write {path}: {error.strerror}") from error
+
+
+def _summarized(rows: list[JSON] | None) -> list[JSON] | None:
+    """Rows without the members that no summary reads."""
+    if rows is None:
+        return None
+    return [
+        {name: value for name, value in row.items() if name in summary.MEMBERS}
+        for row in rows
+        if isinstance(row, dict)
+    ]

@@ -120,11 +120,12 @@ class _Manager:
 
     def _session(self) -> Iterator[Hashable]:
         """As a live session begins with the same files, of which it tolerates every damage."""
-        known = LoopStore(self._paths).read_all(20)
+        store = LoopStore(self._paths)
+        known, history = store.read_standing(), store.read_history(20)
         loop = LiveLoop(SETTINGS, known, 0.0)
-        loop.remember(known)
+        loop.remember(history)
         loop.tick(1.0)
-        yield "session", len(known.damaged_documents), known.damaged_lines > 0
+        yield "session", len(known.damaged_documents), history.damaged_lines > 0
         step = loop.step(2.0)
         yield "session", *step.outcome.health["reasonCodes"]
 

@@ -135,7 +135,7 @@ class Manager:
     def __init__(self, store: LoopStore, now: float) -> None:
         self.store = store
         self.documents = SessionStore(store)
-        self.loop = LiveLoop(SETTINGS, store.read_all(SETTINGS.window), now)
+        self.loop = LiveLoop(SETTINGS, store.read_standing(), now)
 
     def remember(self) -> None:
         if self.loop.is_whole:

@@ -5,9 +5,12 @@ from pathlib import Path
 
 import pytest
 
+from manager.core.summary import summarize
 from manager.store import LoopStore, loop_files
 from manager.store import loop as loop_module
+from spritemesh import files
 from spritemesh.errors import OpsError
+from spritemesh.jsontext import JSON
 
 
 @pytest.fixture
@@ -46,10 +49,36 @@ def test_damaged_document_counts_as_none_and_is_named(store: LoopStore, content:
 
 
 def test_damaged_rows_are_skipped_and_counted(store: LoopStore) -> None:
-    Path(store.paths.reconcile_telemetry).write_bytes(b'{"a":1}\n{broken\n{"a":2}\n')
+    Path(store.paths.reconcile_telemetry).write_bytes(b'{"status":1}\n{broken\n{"status":2}\n')
     known = store.read_known(200)
-    assert known.reconcile_rows == [{"a": 1}, {"a": 2}]
+    assert known.reconcile_rows == [{"status": 1}, {"status": 2}]
     assert known.damaged_lines == 1
+
+
+def test_history_holds_what_a_summary_reads(store: LoopStore) -> None:
+    row: dict[str, JSON] = {
+        "traceId": "t",
+        "status": "failed",
+        "healthStatus": "critical",
+        "durationSeconds": 2.5,
+    }
+    more: dict[str, JSON] = {
+        "healthReasonCodes": ["a"],
+        "reasonCode": "control_ambiguous",
+        "durationSeconds": 2.5,
+    }
+    rows: list[JSON] = [row, {**row, **more}]
+    Path(store.paths.reconcile_telemetry).write_bytes(files.row_lines(rows))
+    known = store.read_history(200)
+    assert known.reconcile_rows is not None
+    assert all("traceId" not in row for row in known.reconcile_rows if isinstance(row, dict))
+
+    def summary(rows: list[JSON]) -> JSON:
+        return summarize(
+            rows, rows, now=0.0, repo_path="", loop_id="", reconcile_file="", control_file="", window=2
+        )
+
+    assert summary(known.reconcile_rows) == summary(rows)
 
 
 def test_last_intent_that_does_not_parse_counts_as_none(store: LoopStore) -> None:
