@@ -56,17 +56,8 @@ def test_damaged_rows_are_skipped_and_counted(store: LoopStore) -> None:
 
 
 def test_history_holds_what_a_summary_reads(store: LoopStore) -> None:
-    row: dict[str, JSON] = {
-        "traceId": "t",
-        "status": "failed",
-        "healthStatus": "critical",
-        "durationSeconds": 2.5,
-    }
-    more: dict[str, JSON] = {
-        "healthReasonCodes": ["a"],
-        "reasonCode": "control_ambiguous",
-        "durationSeconds": 2.5,
-    }
+    row: dict[str, JSON] = {"traceId": "t", "status": "failed", "healthStatus": "critical"}
+    more: dict[str, JSON] = {"healthReasonCodes": ["a"], "reasonCode": "b", "durationSeconds": 2.5}
     rows: list[JSON] = [row, {**row, **more}]
     Path(store.paths.reconcile_telemetry).write_bytes(files.row_lines(rows))
     known = store.read_history(200)
