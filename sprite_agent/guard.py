@@ -100,12 +100,14 @@ def add_guard_flags(parser: argparse.ArgumentParser, limits: Limits | None = Non
     parser.add_argument(
         "--allow-control",
         action=Repeated,
+        type=not_empty,
         metavar="IDENTITY",
         help="name in a client's certificate that may control, and read; may be repeated (default: all)",
     )
     parser.add_argument(
         "--allow-read",
         action=Repeated,
+        type=not_empty,
         metavar="IDENTITY",
         help="name in a client's certificate that may read; may be repeated (default: all)",
     )

@@ -67,7 +67,8 @@ class Parser(argparse.ArgumentParser):
                 continue
             flag, text = given[action.dest]
             if isinstance(action, Repeated):
-                setattr(values, action.dest, text)
+                texts = tuple(_value(action, flag, one) for one in text) if action.type else text
+                setattr(values, action.dest, texts)
             elif action.nargs == 0:
                 setattr(values, action.dest, True)
             elif text or action.type or action.choices:
@@ -88,7 +89,8 @@ class Parser(argparse.ArgumentParser):
                     given[action.dest] = (action.dest, word)
                     continue
             if action is None or (equals and action.nargs == 0):
-                raise Stop(1, out=self.format_help(), error=f"unknown argument: {word}")
+                known = " (takes no value)" if action is not None else ""
+                raise Stop(1, out=self.format_help(), error=f"unknown argument: {nameable(word)}{known}")
             if action.dest == "help":
                 raise Stop(0, out=self.format_help())
             if action.nargs == 0:
@@ -108,10 +110,17 @@ class Parser(argparse.ArgumentParser):
 
 
 class Repeated(argparse.Action):
-    """A flag that may be given several times: its value is a tuple of texts, empty without it."""
+    """A flag that may be given several times: its value is a tuple of texts, each as its `type` has it; empty
+    without the flag."""
 
     def __init__(self, option_strings: Sequence[str], dest: str, **settings: Any) -> None:
         super().__init__(option_strings, dest, **{**settings, "default": ()})
+
+
+def nameable(word: str) -> str:
+    """What a message may show of a word that nobody knows: what is behind `=` may be the token of a flag that
+    was misspelled."""
+    return word.partition("=")[0]
 
 
 def refused(flag: str, problem: str) -> OpsError:

@@ -94,7 +94,7 @@ def present(
 ) -> None:
     """Prove to be who a certificate says. cert: chain, its own first; key: without a passphrase; both PEM.
 
-    Raises OpsError `tls_files_invalid` for what is no pair.
+    Raises OpsError `tls_files_invalid` for what is no pair, or cannot be loaded now.
     """
     chain = _certificates(cert, cert_origin)
     try:
@@ -105,18 +105,21 @@ def present(
         raise key_origin.fault("needs a passphrase: give a key without one")
     if not _KEY.search(key):
         raise key_origin.fault("holds no private key in PEM")
-    with _in_memory(chain.encode() + b"\n" + key) as path:
-        try:
+    try:
+        with _in_memory(chain.encode() + b"\n" + key) as path:
             context.load_cert_chain(path, password=_no_passphrase)
-        except ssl.SSLError as error:
-            problem = error.reason or ""
-            if problem == "KEY_VALUES_MISMATCH":
-                raise key_origin.fault(f"is not the key of {cert_origin}") from error
-            # OpenSSL's words for keys and digests that are too weak begin so.
-            weak = problem.startswith(("EE_", "CA_"))
-            raise (cert_origin if weak else key_origin).fault(f"cannot be used: {problem}") from error
-        except ValueError as error:
-            raise key_origin.fault("needs a passphrase: give a key without one") from error
+    except ssl.SSLError as error:
+        problem = error.reason or ""
+        if problem == "KEY_VALUES_MISMATCH":
+            raise key_origin.fault(f"is not the key of {cert_origin}") from error
+        # OpenSSL's words for keys and digests that are too weak begin so.
+        weak = problem.startswith(("EE_", "CA_"))
+        raise (cert_origin if weak else key_origin).fault(f"cannot be used: {problem}") from error
+    except OSError as error:
+        # Of the process: no descriptor is free, or there is no /proc.
+        raise key_origin.fault(f"cannot be loaded: {error.strerror or 'nobody says why'}") from error
+    except ValueError as error:
+        raise key_origin.fault("needs a passphrase: give a key without one") from error
 
 
 def system_authorities() -> bytes:
@@ -128,7 +131,11 @@ def system_authorities() -> bytes:
     if paths.cafile:
         found = dict.fromkeys(_CERTIFICATE.findall(read_pem(Origin("SSL_CERT_FILE", paths.cafile))))
     elif paths.capath:
-        for name in sorted(os.listdir(paths.capath)):
+        try:
+            names = sorted(os.listdir(paths.capath))
+        except OSError as error:
+            raise Origin("SSL_CERT_DIR", paths.capath).fault(f"cannot be read: {error.strerror}") from error
+        for name in names:
             with suppress(OpsError):
                 data = read_pem(Origin("SSL_CERT_DIR", os.path.join(paths.capath, name)))
                 found |= dict.fromkeys(_CERTIFICATE.findall(data))

@@ -12,7 +12,7 @@ from sprite_agent.probe.steps import Step, Steps
 from sprite_agent.runtime.layout import list_loop_ids, resolve_repo
 from sprite_agent.security import DEFAULT_GRPC, Address, parse_address, read_token
 from spritemesh import jsontext
-from spritemesh.commandline import choice, not_empty
+from spritemesh.commandline import choice, not_empty, refused
 from spritemesh.ids import validate_loop_id
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 from spritemesh.program import fail
@@ -44,7 +44,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"file with the token of the agent (default: ${SERVICE_TOKEN_VARIABLE})",
     )
-    parser.add_argument("--token", metavar="TOKEN", help="the token itself; other users may see it")
+    parser.add_argument(
+        "--token", type=not_empty, metavar="TOKEN", help="the token itself; other users may see it"
+    )
     add_guard_flags(parser)
     parser.add_argument(
         "--client-cert",
@@ -71,6 +73,9 @@ def run(args: argparse.Namespace) -> int:
         validate_loop_id(args.loop, field="--loop")
     token = read_token(args.token, args.token_file, os.environ.get(SERVICE_TOKEN_VARIABLE))
     guard = read_guard(args, token)
+    for flag, value in (("--client-cert", args.client_cert), ("--client-key", args.client_key)):
+        if value and not guard.proves_peers:
+            raise refused(flag, "needs --tls-ca: without it no client shows a certificate")
     places = [(parse_address(args.grpc, field="--grpc"), False)]
     if args.http:
         places.append((parse_address(args.http, field="--http", unix=False), True))

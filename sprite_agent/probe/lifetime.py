@@ -3,8 +3,8 @@
 import calendar
 import ssl
 import time
-from collections.abc import Mapping
-from typing import Any, NamedTuple
+from collections.abc import Iterable, Mapping
+from typing import Any, NamedTuple, Protocol
 
 from sprite_agent.probe.steps import Found, warn, well
 from spritemesh.times import format_utc
@@ -44,6 +44,64 @@ class Lifetime(NamedTuple):
         return f"good for {max(0.0, left) / 60:.0f} minutes"
 
 
+class Judged(Protocol):
+    """Certificates that are judged together; the methods mean the same as those of `Lifetime`."""
+
+    def fault(self, now: float) -> str:
+        """Why they are of no use now: a predicate; "" when they are."""
+        ...
+
+    def is_ending(self, now: float) -> bool:
+        """Whether somebody should be told."""
+        ...
+
+    def told(self, now: float) -> str:
+        """For how long they are good yet."""
+        ...
+
+
+class Chain(NamedTuple):
+    """A certificate, and those between it and an authority: all of them have to be valid."""
+
+    lifetimes: tuple[Lifetime, ...]
+
+    def fault(self, now: float) -> str:
+        """That of the first which has one."""
+        return next(filter(None, (lifetime.fault(now) for lifetime in self.lifetimes)), "")
+
+    def is_ending(self, now: float) -> bool:
+        """Of the one that ends first."""
+        return _first_to_end(self.lifetimes).is_ending(now)
+
+    def told(self, now: float) -> str:
+        """Of the one that ends first."""
+        return _first_to_end(self.lifetimes).told(now)
+
+
+class Authorities(NamedTuple):
+    """Of one file: each is good for those whom it certified, so that one that is valid is of use."""
+
+    lifetimes: tuple[Lifetime, ...]
+
+    def fault(self, now: float) -> str:
+        """That of the first, when all have one."""
+        faults = [lifetime.fault(now) for lifetime in self.lifetimes]
+        return faults[0] if all(faults) else ""
+
+    def is_ending(self, now: float) -> bool:
+        """Whether that is so of one, or one is of no use now."""
+        return any(lifetime.fault(now) or lifetime.is_ending(now) for lifetime in self.lifetimes)
+
+    def told(self, now: float) -> str:
+        """Of the one that ends first of those that are valid, and how many are not."""
+        valid = [lifetime for lifetime in self.lifetimes if not lifetime.fault(now)]
+        words = _first_to_end(valid).told(now)
+        faults = [fault for fault in (lifetime.fault(now) for lifetime in self.lifetimes) if fault]
+        if faults:
+            words += f"; of its {len(self.lifetimes)} authorities {len(faults)} not: one {faults[0]}"
+        return words
+
+
 def lifetime_of(certificate: Mapping[str, Any]) -> Lifetime:
     """Of a certificate as the ssl module decodes it."""
     begins, ends = (
@@ -52,19 +110,18 @@ def lifetime_of(certificate: Mapping[str, Any]) -> Lifetime:
     return Lifetime(begins, ends)
 
 
-def lifetime_of_chain(data: bytes) -> Lifetime:
-    """That of the certificate which ends first. data: PEM that was checked (spritemesh.tls.present)."""
-    found = [_lifetime(ssl.PEM_cert_to_DER_cert(text.decode("ascii"))) for text in certificates_in(data)]
-    return min(found, key=lambda lifetime: lifetime.ends)
+def lifetimes_in(data: bytes) -> tuple[Lifetime, ...]:
+    """Of each certificate in a file. data: PEM that was checked (spritemesh.tls)."""
+    return tuple(_lifetime(ssl.PEM_cert_to_DER_cert(text.decode("ascii"))) for text in certificates_in(data))
 
 
-def faults_of(lifetimes: Mapping[str, Lifetime]) -> list[str]:
+def faults_of(lifetimes: Mapping[str, Judged]) -> list[str]:
     """What is wrong now, a sentence each. lifetimes: as for `judge_lifetimes`."""
     now = time.time()
     return [f"{name}{found.fault(now)}" for name, found in lifetimes.items() if found.fault(now)]
 
 
-def judge_lifetimes(told: str, lifetimes: Mapping[str, Lifetime]) -> Found:
+def judge_lifetimes(told: str, lifetimes: Mapping[str, Judged]) -> Found:
     """What certificates mean that are in use. told: begins the detail. lifetimes: by name, which begins the
     words on it."""
     now = time.time()
@@ -73,6 +130,10 @@ def judge_lifetimes(told: str, lifetimes: Mapping[str, Lifetime]) -> Found:
     if any(found.fault(now) or found.is_ending(now) for found in lifetimes.values()):
         return warn("certificate_expiring", detail)
     return well(detail)
+
+
+def _first_to_end(lifetimes: Iterable[Lifetime]) -> Lifetime:
+    return min(lifetimes, key=lambda lifetime: lifetime.ends)
 
 
 def _lifetime(der: bytes) -> Lifetime:

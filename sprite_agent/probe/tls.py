@@ -5,7 +5,7 @@ import ssl
 from collections.abc import Mapping
 from typing import Any
 
-from sprite_agent.probe.lifetime import Lifetime, faults_of, judge_lifetimes, lifetime_of, lifetime_of_chain
+from sprite_agent.probe.lifetime import Chain, Judged, faults_of, judge_lifetimes, lifetime_of, lifetimes_in
 from sprite_agent.probe.steps import Found
 from sprite_agent.probe.target import Target
 from spritemesh.endpoints import Trust
@@ -72,7 +72,7 @@ class TlsClient:
                     raise self.failure(error) from error
                 if ended:
                     raise self.failure(None)
-            lifetimes = {"": lifetime_of(certificate)} | self._own_lifetime()
+            lifetimes: dict[str, Judged] = {"": lifetime_of(certificate), **self._own_lifetime()}
             return judge_lifetimes(_told(certificate, self._names, secured.version() or "TLS"), lifetimes)
 
     def failure(self, error: OSError | None) -> OpsError:
@@ -99,12 +99,12 @@ class TlsClient:
         """What this side's certificate is refused for, as far as that can be told here."""
         return "; ".join(faults_of(self._own_lifetime()))
 
-    def _own_lifetime(self) -> dict[str, Lifetime]:
-        """That of this side's certificate, by what begins the words on it; empty without one."""
+    def _own_lifetime(self) -> dict[str, Chain]:
+        """That of this side's certificates, by what begins the words on it; empty without one."""
         if not self._trust.cert:
             return {}
         origin = self._origin("cert")
-        return {f"{origin} ": lifetime_of_chain(read_pem(origin))}
+        return {f"{origin} ": Chain(lifetimes_in(read_pem(origin)))}
 
     def _context(self) -> ssl.SSLContext:
         context = client_context()

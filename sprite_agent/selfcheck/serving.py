@@ -13,7 +13,7 @@ _SIGNING_STEP = "signing key"
 
 def examine_guard(steps: Steps, guard: Guard, client: tuple[str, str]) -> str:
     """Steps over the files of a guard. client: paths of the certificate and key to ask the agent with, "" for
-    the server's own.
+    the server's own; both "" where clients need none.
 
     The name of a step that failed, without which the agent cannot be asked; else "".
     """
@@ -46,18 +46,30 @@ def _check_tls(guard: Guard, client: tuple[str, str]) -> Found:
     if guard.tls is None:
         return skip("connections are not encrypted")
     # Late: without TLS nobody should wait for them.
-    from sprite_agent.probe.lifetime import faults_of, judge_lifetimes, lifetime_of_chain
+    from sprite_agent.probe.lifetime import (
+        Authorities,
+        Chain,
+        Judged,
+        faults_of,
+        judge_lifetimes,
+        lifetimes_in,
+    )
     from spritemesh.tls import Origin, client_context, present, read_pem
 
     guard.certificates()
     origin = Origin("--tls-cert", os.path.abspath(guard.tls.cert))
-    lifetimes = {f"{origin} ": lifetime_of_chain(read_pem(origin))}
+    lifetimes: dict[str, Judged] = {f"{origin} ": Chain(lifetimes_in(read_pem(origin)))}
+    if guard.tls.ca:
+        ca = Origin("--tls-ca", os.path.abspath(guard.tls.ca))
+        lifetimes[f"{ca} "] = Authorities(lifetimes_in(read_pem(ca)))
     if any(client):
-        cert = Origin("--client-cert", os.path.abspath(client[0] or guard.tls.cert))
-        key = Origin("--client-key", os.path.abspath(client[1] or guard.tls.key))
+        cert, key = (
+            Origin(f"--client-{part}" if given else f"--tls-{part}", os.path.abspath(given or own))
+            for part, given, own in (("cert", client[0], guard.tls.cert), ("key", client[1], guard.tls.key))
+        )
         data = read_pem(cert)
         present(client_context(), data, read_pem(key), cert, key)
-        lifetimes[f"{cert} "] = lifetime_of_chain(data)
+        lifetimes[f"{cert} "] = Chain(lifetimes_in(data))
     if faults := faults_of(lifetimes):
         return lost(
             "tls_files_invalid",

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import os
 import ssl
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager, suppress
 from pathlib import Path
@@ -17,9 +18,12 @@ from sprite_agent.http import handshakes
 from sprite_agent.http.listener import Listener
 from sprite_agent.limits import Limits
 from sprite_agent.security import parse_address
+from spritemesh import renewed
 from spritemesh.commandline import Parser
 from spritemesh.errors import OpsError
+from tests.harness.descriptors import descriptors_left
 from tests.harness.pki import Authority, Pair
+from tests.harness.waiting import wait_for
 
 _PLANTED = b"planted words that nobody may repeat\n"
 
@@ -142,6 +146,22 @@ def test_files_that_are_gone_for_a_while_change_nothing(pair: Pair, caplog: pyte
     assert len(caplog.messages) == 1
 
 
+def test_renewal_that_came_without_a_free_descriptor_is_made_up_for(
+    authority: Authority, pair: Pair, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(renewed, "RETRY_SECONDS", 0.05)
+    certificates = Certificates(files(pair))
+    first = certificates.current()
+    fresh = authority.server("fresh")
+    pair.replace_by(fresh)
+    with descriptors_left(1):  # to read with; a pair takes two
+        ends = time.monotonic() + 0.1
+        while time.monotonic() < ends:
+            assert certificates.current() is first
+    wait_for(lambda: certificates.current().found.cert == fresh.cert.read_bytes())
+    assert len(caplog.messages) == 1
+
+
 def test_link_that_is_moved_to_other_files_is_followed(authority: Authority, tmp_path: Path) -> None:
     """As Kubernetes changes a Secret."""
     for version in ("1", "2"):
@@ -240,7 +260,10 @@ async def test_handshakes_under_way_are_bounded_in_number(
             ended.close()
 
 
-@pytest.mark.parametrize("flag", ["--tls-cert", "--tls-key", "--tls-ca", "--signing-key-file"])
+@pytest.mark.parametrize(
+    "flag",
+    ["--tls-cert", "--tls-key", "--tls-ca", "--signing-key-file", "--allow-control", "--allow-read"],
+)
 def test_protection_is_not_switched_off_by_a_variable_that_nobody_set(flag: str) -> None:
     parser = Parser("serve", "")
     add_guard_flags(parser)

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from cryptography import x509
 
-from sprite_agent.probe.lifetime import Lifetime, lifetime_of_chain
+from sprite_agent.probe.lifetime import Authorities, Chain, Lifetime, lifetimes_in
 from tests.harness.pki import Authority
 
 HOUR = 3600.0
@@ -44,13 +44,60 @@ def test_fault_names_the_moment() -> None:
     assert lifetime.fault(3 * DAY) == "has expired, 1970-01-03T00:00:00Z"
 
 
-def test_first_to_end_of_a_chain_counts_and_is_read_as_others_read_it(tmp_path: Path) -> None:
+def test_each_certificate_of_a_file_is_read_as_others_read_it(tmp_path: Path) -> None:
     authority = Authority(tmp_path)
     long, short = authority.server("long"), authority.server("short", left=dt.timedelta(hours=1))
-    decoded = x509.load_pem_x509_certificate(short.cert.read_bytes())
-    expected = (decoded.not_valid_before_utc.timestamp(), decoded.not_valid_after_utc.timestamp())
-    assert lifetime_of_chain(long.cert.read_bytes() + short.cert.read_bytes()) == expected
     # From 2050 on, times are written otherwise.
     far = authority.server("far", left=dt.timedelta(days=36500))
-    until = x509.load_pem_x509_certificate(far.cert.read_bytes())
-    assert lifetime_of_chain(far.cert.read_bytes()).ends == until.not_valid_after_utc.timestamp()
+    texts = [pair.cert.read_bytes() for pair in (long, short, far)]
+    decoded = [x509.load_pem_x509_certificate(text) for text in texts]
+    expected = [
+        (one.not_valid_before_utc.timestamp(), one.not_valid_after_utc.timestamp()) for one in decoded
+    ]
+    assert list(lifetimes_in(b"".join(texts))) == expected
+
+
+PAST, NOW, LATER = Lifetime(0, 9 * DAY), Lifetime(0, 100 * DAY), Lifetime(20 * DAY, 400 * DAY)
+SOON, AT = Lifetime(0, 12 * DAY), 10 * DAY
+
+
+@pytest.mark.parametrize(
+    ("chain", "fault"),
+    [
+        ((NOW, SOON), ""),
+        # Either way, and whichever of them ends first.
+        ((LATER, NOW), "is not valid before 1970-01-21T00:00:00Z"),
+        ((NOW, LATER), "is not valid before 1970-01-21T00:00:00Z"),
+        ((NOW, PAST), "has expired, 1970-01-10T00:00:00Z"),
+    ],
+)
+def test_chain_is_valid_when_all_of_it_are(chain: tuple[Lifetime, ...], fault: str) -> None:
+    assert Chain(chain).fault(AT) == fault
+
+
+def test_chain_ends_with_the_first_of_it() -> None:
+    assert (Chain((NOW, SOON)).told(AT), Chain((NOW, SOON)).is_ending(AT)) == ("good for 2 days", True)
+    assert (Chain((NOW,)).told(AT), Chain((NOW,)).is_ending(AT)) == ("good for 90 days", False)
+
+
+@pytest.mark.parametrize(
+    ("authorities", "fault", "is_ending"),
+    [
+        ((NOW, LATER), "", True),
+        ((NOW, NOW), "", False),
+        ((NOW, SOON), "", True),
+        ((PAST, NOW), "", True),
+        ((PAST, LATER), "has expired, 1970-01-10T00:00:00Z", True),
+    ],
+)
+def test_authorities_are_of_use_while_one_is_and_are_told_of_when_one_ends(
+    authorities: tuple[Lifetime, ...], fault: str, *, is_ending: bool
+) -> None:
+    found = Authorities(authorities)
+    assert (found.fault(AT), found.is_ending(AT)) == (fault, is_ending)
+
+
+def test_authorities_that_have_ended_are_counted() -> None:
+    assert Authorities((SOON, NOW)).told(AT) == "good for 2 days"
+    told = Authorities((PAST, NOW, LATER)).told(AT)
+    assert told == "good for 90 days; of its 3 authorities 2 not: one has expired, 1970-01-10T00:00:00Z"

@@ -1,13 +1,16 @@
 """Tokens and addresses."""
 
 from pathlib import Path
+from types import ModuleType
 
 import pytest
 
 from manager.cli.source import read_token as read_token_of_manager
 from manager.transport import parse_base_url
+from sprite_agent.commands import check, serve
 from sprite_agent.guard import Guard, check_exposure
 from sprite_agent.security import TokenCheck, parse_address, read_metrics_token, read_token
+from spritemesh.commandline import Parser
 from spritemesh.errors import OpsError
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 
@@ -98,6 +101,17 @@ def test_token_file_without_a_usable_token_is_refused_by_flag(tmp_path: Path, co
     with pytest.raises(OpsError) as caught:
         read_token(None, str(file), None)
     assert (caught.value.reason, caught.value.field) == ("invalid_request", "--token-file")
+
+
+@pytest.mark.parametrize("command", [serve, check])
+@pytest.mark.parametrize("flag", ["--token", "--token-file"])
+def test_token_of_a_variable_that_nobody_set_is_refused(command: ModuleType, flag: str) -> None:
+    """Where keys or certificates let the agent start without one, nobody would notice."""
+    parser = Parser("agent", "")
+    command.configure(parser)
+    with pytest.raises(OpsError) as caught:
+        parser.read(("--repo", ".", "--signing-key-file", "keys", flag, ""))
+    assert (caught.value.reason, caught.value.field) == ("invalid_request", flag)
 
 
 def test_scrapers_have_the_token_of_the_program_unless_they_have_a_file(tmp_path: Path) -> None:

@@ -51,13 +51,29 @@ def test_empty_value_counts_where_it_says_something(parser: Parser) -> None:
     assert parser.read(["--repo", "/r", "--code", ""]).code == ""
 
 
-@pytest.mark.parametrize("words", [["--rep", "/r"], ["--nope"], ["stray"], ["-x"], ["--force=1"], ["--"]])
+@pytest.mark.parametrize("words", [["--rep", "/r"], ["--nope"], ["stray"], ["-x"], ["--"]])
 def test_unknown_argument_gives_usage_and_an_error_that_names_it(parser: Parser, words: list[str]) -> None:
     with pytest.raises(Stop) as stop:
         parser.read(["--repo", "/r", *words])
     assert stop.value.code == 1
     assert stop.value.out.startswith("usage: ops-manager try")
     assert words[0] in stop.value.error
+
+
+@pytest.mark.parametrize(
+    ("word", "told"),
+    [
+        ("--tokn=planted", "--tokn"),
+        ("-tokn=planted=", "-tokn"),
+        ("tokn=planted", "tokn"),
+        ("--force=planted", "--force (takes no value)"),
+    ],
+)
+def test_value_of_an_unknown_flag_is_not_repeated(parser: Parser, word: str, told: str) -> None:
+    with pytest.raises(Stop) as stop:
+        parser.read(["--repo", "/r", word])
+    assert stop.value.error == f"unknown argument: {told}"
+    assert "planted" not in stop.value.out
 
 
 def test_last_flag_without_value_ends_silently(parser: Parser) -> None:

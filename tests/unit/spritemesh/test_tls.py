@@ -1,11 +1,12 @@
-"""The authorities that a system believes in."""
+"""The authorities that a system believes in, and pairs that cannot be loaded for now."""
 
 from pathlib import Path
 
 import pytest
 
 from spritemesh.errors import OpsError
-from spritemesh.tls import client_context, system_authorities
+from spritemesh.tls import Origin, client_context, present, system_authorities
+from tests.harness.descriptors import descriptors_left
 from tests.harness.pki import Authority
 
 
@@ -41,3 +42,14 @@ def test_a_system_without_any_is_told_of(tmp_path: Path, monkeypatch: pytest.Mon
     with pytest.raises(OpsError) as caught:
         system_authorities()
     assert (caught.value.reason, "--tls-ca" in caught.value.message) == ("tls_files_invalid", True)
+
+
+@pytest.mark.parametrize("left", [0, 1])
+def test_pair_that_finds_no_free_descriptor_is_told_of_as_a_file(authority: Authority, left: int) -> None:
+    pair, context = authority.server(), client_context()
+    origins = Origin("--tls-cert", str(pair.cert)), Origin("--tls-key", str(pair.key))
+    given = pair.cert.read_bytes(), pair.key.read_bytes()
+    with descriptors_left(left), pytest.raises(OpsError) as caught:
+        present(context, *given, *origins)
+    assert (caught.value.reason, caught.value.field) == ("tls_files_invalid", "--tls-key")
+    assert caught.value.message == f"--tls-key {pair.key} cannot be loaded: Too many open files"
