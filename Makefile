@@ -41,6 +41,10 @@ run: $(STAMP) ## Watch a small fleet run; REPO=path LOOP=id DURATION=seconds are
 	@exec $(BIN)/python -m manager.demo \
 		$${REPO:+--repo "$$REPO"} $${LOOP:+--loop "$$LOOP"} $${DURATION:+--duration "$$DURATION"}
 
+.PHONY: example
+example: $(STAMP) ## Watch the layers of a small agent, traced; leaves trace.jsonl
+	@$(BIN)/python examples/four_layers.py --trace
+
 ##@ Check
 
 # Many tests wait for time to pass: more of them run at a time than there are cores.
@@ -59,6 +63,8 @@ lint: $(STAMP) ## Check style, types, import rules, the wire contract and genera
 	@$(BIN)/buf lint proto
 	@$(BIN)/buf breaking proto --against proto/released.json
 	@$(BIN)/python -m tools.runbook --check
+	@$(BIN)/python -m tools.points --check
+	@$(BIN)/python -m tools.tracing --check
 	@$(BIN)/python -m tools.dashboard --check
 
 # Apart from `lint`, since promtool is no Python package.
@@ -117,6 +123,8 @@ gen-check: $(STAMP) ## Fail if gen/ is not what proto/ generates
 .PHONY: docs
 docs: $(STAMP) ## Rewrite the generated parts of docs/ and deploy/
 	@$(BIN)/python -m tools.runbook
+	@$(BIN)/python -m tools.points
+	@$(BIN)/python -m tools.tracing
 	@$(BIN)/python -m tools.dashboard
 
 .PHONY: proto-release

@@ -21,6 +21,8 @@ from bench import (
     snapshot,
     steady,
     trace,
+    tracing_read,
+    tracing_write,
 )
 from bench.fixtures import Workplace
 from bench.measure import Figure, number
@@ -40,6 +42,8 @@ BENCHMARKS: dict[str, Callable[[Workplace], list[Figure]]] = {
     "reconnects": reconnects.run,
     "control": control.run,
     "trace": trace.run,
+    "tracing_write": tracing_write.run,
+    "tracing_read": tracing_read.run,
 }
 _RESULT = os.path.join(os.path.dirname(os.path.abspath(__file__)), "out", "latest.json")
 

@@ -7,7 +7,16 @@ from spritemesh.program import Command, Program
 PROGRAM = Program(
     "spritemesh",
     "Read what agents and managers of loops write.",
-    {"explain": Command("spritemesh.commands.explain", "tell what a reason code means and what to do next")},
+    {
+        "explain": Command(
+            "spritemesh.commands.explain", "tell what a reason code means and what to do next"
+        ),
+        "trace": Command(
+            "spritemesh.commands.trace",
+            "view the spans of a runtime's layers, or their statistics",
+            shows_traces=True,
+        ),
+    },
 )
 
 

@@ -179,13 +179,14 @@ def row_lines(rows: Iterable[JSON]) -> bytes:
 
 
 @contextmanager
-def opened_to_append(path: str, *, private: bool = True) -> Iterator[int]:
+def opened_to_append(path: str, *, private: bool = True, make_directory: bool = True) -> Iterator[int]:
     """A descriptor of `path`, made if missing, that nobody else appends to while the block runs.
 
     The file is the one that has this name then: one that was moved away while its lock was waited for is
-    let go. Raises OSError.
+    let go. Raises OSError, also where the directory is missing and shall not be made.
     """
-    _make_directory(os.path.dirname(path), private=private)
+    if make_directory:
+        _make_directory(os.path.dirname(path), private=private)
     opener = _opener(private=private)
     while True:
         handle = opener(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC)
@@ -195,7 +196,14 @@ def opened_to_append(path: str, *, private: bool = True) -> Iterator[int]:
                 yield handle
                 return
         finally:
-            os.close(handle)
+            _let_go(handle)
+
+
+def _let_go(handle: int) -> None:
+    # A process that was forked meanwhile has the descriptor, too, and with it the lock.
+    with suppress(OSError):
+        fcntl.flock(handle, fcntl.LOCK_UN)
+    os.close(handle)
 
 
 def append_lines(handle: int, data: bytes) -> None:

@@ -9,22 +9,36 @@ import gc
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from spritemesh import __version__
 from spritemesh.errors import OpsError, one_line
 from spritemesh.modes import keep_private
+
+if TYPE_CHECKING:
+    import argparse
+    from types import ModuleType
 
 # What a shell reports for a process that SIGPIPE or SIGINT ended.
 EXIT_BROKEN_PIPE = 128 + 13
 EXIT_INTERRUPTED = 128 + 2
 
 
+# Before the command's name, too.
+TRACE_FLAG = "--trace"
+
+
 class Command(NamedTuple):
-    """One command: the module that holds it, and what it does in one line."""
+    """One command: the module that holds it, and what it does in one line.
+
+    stays: until it is told to end. shows_traces: so that it would add to what it shows, if it traced itself
+    because the environment says so.
+    """
 
     module: str
     summary: str
+    stays: bool = False
+    shows_traces: bool = False
 
 
 class Program(NamedTuple):
@@ -50,7 +64,7 @@ class Program(NamedTuple):
         words = sys.argv[1:] if argv is None else argv
         return guarded(lambda: self._dispatch(words))
 
-    def _dispatch(self, words: Sequence[str]) -> int:
+    def _dispatch(self, words: Sequence[str], *, trace: bool = False) -> int:
         if not words:
             sys.stdout.write(self._usage())
             return fail("a command is missing")
@@ -61,12 +75,14 @@ class Program(NamedTuple):
         if name == "--version":
             sys.stdout.write(f"{self.name} {__version__}\n")
             return 0
+        if name == TRACE_FLAG:
+            return self._dispatch(words[1:], trace=True)
         command = self.commands.get(name)
         if command is None:
             return fail(self._unknown(name))
-        return self._run(name, command, words[1:])
+        return self._run(name, command, words[1:], trace=trace)
 
-    def _run(self, name: str, command: Command, words: Sequence[str]) -> int:
+    def _run(self, name: str, command: Command, words: Sequence[str], *, trace: bool) -> int:
         from importlib import import_module
 
         from spritemesh.commandline import Parser, Stop
@@ -75,6 +91,7 @@ class Program(NamedTuple):
         module = import_module(command.module)
         summary = command.summary
         parser = Parser(f"{self.name} {name}", f"{summary[0].upper()}{summary[1:]}.")
+        add_tracing_flag(parser)
         module.configure(parser)
         try:
             args = parser.read(words)
@@ -86,7 +103,27 @@ class Program(NamedTuple):
                 # v1 says nothing here, and scripts get just that (contract 0.5).
                 fail(f"{words[-1]} takes a value")
             return stop.code
-        code: int = module.run(args)
+        return self._traced(name, command, module, args, flag=trace or args.trace)
+
+    def _traced(
+        self, name: str, command: Command, module: "ModuleType", args: "argparse.Namespace", *, flag: bool
+    ) -> int:
+        """Run the command. flag: `--trace` was given."""
+        from spritemesh import traced
+
+        traced.start(flag=flag, heed=not command.shows_traces)
+        code: int
+        if command.stays:
+            # What it does meanwhile belongs to whoever asked for it.
+            traced.event("start", self.name, name)
+            code = module.run(args)
+            traced.event("stop", self.name, name, exit_code=code)
+            return code
+        with traced.step("command", self.name, name, loop_id=getattr(args, "loop", None)) as step:
+            code = module.run(args)
+            step.tell(f"exit code {code}")
+            if code:
+                step.fail(f"exit code {code}")
         return code
 
     def _usage(self) -> str:
@@ -97,15 +134,26 @@ class Program(NamedTuple):
             f"       {self.name} --help | --version\n\n"
             f"{self.purpose}\n\n"
             f"commands:\n{''.join(lines)}\n"
-            f"`{self.name} COMMAND --help` tells the flags of a command.\n"
+            f"`{self.name} COMMAND --help` tells the flags of a command; each takes {TRACE_FLAG}.\n"
         )
 
     def _unknown(self, name: str) -> str:
         from difflib import get_close_matches
 
+        from spritemesh.commandline import nameable
+
         near = get_close_matches(name, self.commands, n=1)
         hint = f"did you mean {near[0]}?" if near else f"`{self.name} --help` lists them"
-        return f"unknown command: {name} ({hint})"
+        return f"unknown command: {nameable(name)} ({hint})"
+
+
+def add_tracing_flag(parser: "argparse.ArgumentParser") -> None:
+    """`--trace`, which all commands have."""
+    parser.add_argument(
+        TRACE_FLAG,
+        action="store_true",
+        help="tell on standard error, as a tree, what is done, and write it to trace.jsonl",
+    )
 
 
 def _import_msgspec() -> None:

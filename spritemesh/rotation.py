@@ -35,8 +35,19 @@ def append_rows(path: str, rows: Iterable[JSON], *, limit: int, keep: int = KEEP
     limit: at least 1. keep: old files that stay, at least 1. Raises OSError.
     """
     data = files.row_lines(rows)
-    while data:
-        with files.opened_to_append(path) as handle:
+    if data:
+        append_lines(path, data, limit=limit, keep=keep)
+
+
+def append_lines(
+    path: str, data: bytes, *, limit: int, keep: int = KEEP, make_directory: bool = True
+) -> None:
+    """As append_rows, of whole lines that are encoded already; all of them in one write, or none.
+
+    make_directory: whether to make that of `path` where it is missing. Raises OSError.
+    """
+    while True:
+        with files.opened_to_append(path, make_directory=make_directory) as handle:
             size = os.fstat(handle).st_size
             if not size:
                 # Whoever may read what has moved aside may read on.
@@ -78,7 +89,8 @@ def _open_all(path: str, keep: int, opened: list[Generation]) -> None:
     for number in range(keep + 1):
         name = f"{path}.{number}" if number else path
         try:
-            handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+            # Without waiting, if it is a pipe that nobody writes to.
+            handle = os.open(name, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except FileNotFoundError:
             continue
         except OSError:

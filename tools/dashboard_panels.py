@@ -204,6 +204,15 @@ ROWS: tuple[tuple[str, tuple[Graph, ...]], ...] = (
                 (_rate("ops_manager_lines_quarantined_total", "lines"),),
                 "cps",
             ),
+            Graph(
+                "Traces of the runtimes",
+                "Lines stored, and streams that were lost or lines that could not be stored at once.",
+                (
+                    _rate("ops_manager_trace_lines_total", "lines"),
+                    _rate("ops_manager_trace_failures_total", "failures"),
+                ),
+                "cps",
+            ),
         ),
     ),
     (

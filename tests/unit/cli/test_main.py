@@ -53,6 +53,13 @@ def test_version_is_told(call: Call) -> None:
     assert call("--version") == (0, f"ops-manager {__version__}\n", "")
 
 
+def test_value_before_the_command_is_not_repeated(call: Call) -> None:
+    code, out, err = call("--token=planted", "status")
+    assert (code, out) == (1, "")
+    assert err.startswith("error: unknown command: --token (")
+    assert "planted" not in err
+
+
 def test_unknown_command_is_named_with_the_nearest_one(call: Call) -> None:
     code, out, err = call("helth")
     assert (code, out) == (1, "")

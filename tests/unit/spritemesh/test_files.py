@@ -1,6 +1,7 @@
 """Files are never seen half written, and locks hold between processes (contract L8, L9)."""
 
 import errno
+import fcntl
 import json
 import multiprocessing
 import os
@@ -276,6 +277,23 @@ def test_last_line_costs_no_more_in_a_large_file(tmp_path: Path) -> None:
         file.seek(0, os.SEEK_END)
         file.write(b"\nlast\n")
     assert files.tail_lines(str(path), 1) == [b"last"]
+
+
+def test_process_that_was_forked_meanwhile_keeps_nobody_from_appending(tmp_path: Path) -> None:
+    """It has all descriptors of its parent, and with one goes its lock."""
+    path = str(tmp_path / "rows.jsonl")
+    end, other = os.pipe()
+    with files.opened_to_append(path):
+        child = os.fork()
+        if not child:
+            os.close(other)
+            os.read(end, 1)
+            os._exit(0)
+    os.close(end)
+    with open(path, "ab") as file:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    os.close(other)
+    os.waitpid(child, 0)
 
 
 # --- locks --------------------------------------------------------------------------------------------

@@ -61,6 +61,15 @@ def test_nothing_to_append_moves_nothing(path: str) -> None:
     assert names(path) == ["rows.jsonl"]
 
 
+def test_lines_that_are_encoded_go_the_same_way_and_make_no_directory_unasked(path: str) -> None:
+    with pytest.raises(FileNotFoundError):
+        rotation.append_lines(path, b'{"n":1}\n', limit=8, make_directory=False)
+    for number in range(3):
+        rotation.append_lines(path, b'{"n":%d}\n' % number, limit=8)
+    assert names(path) == ["rows.jsonl", "rows.jsonl.1", "rows.jsonl.2"]
+    assert tail(path, 10) == [0, 1, 2]
+
+
 def test_torn_last_line_stays_alone_where_the_file_moves_aside(path: str) -> None:
     append(path, 1, 2)
     with open(path, "ab") as file:
