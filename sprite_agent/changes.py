@@ -77,26 +77,26 @@ class ChangeHub:
             asyncio.get_running_loop().add_reader(self._watch.fileno(), self._read)
 
     @contextmanager
-    def subscribe(self, directories: tuple[str, ...], file: str = "") -> Iterator[Subscription]:
+    def subscribe(self, directories: tuple[str, ...], *files: str) -> Iterator[Subscription]:
         """A subscription to changes in the directories, for the length of the block.
 
-        file: is polled as well. Without either it is for wake_all and for whoever else knows it.
+        files: are polled as well. Without either it is for wake_all and for whoever else knows it.
         """
         subscription = Subscription()
         self._all.add(subscription)
         for directory in directories:
             self._subscriptions.setdefault(directory, set()).add(subscription)
         self.ensure(directories)
-        if file:
+        for file in files:
             if file not in self._polled:
                 self._polled[file] = _Polled(file)
             self._polled[file].subscribers.add(subscription)
-            self._start_timer()
+        self._start_timer()
         try:
             yield subscription
         finally:
             self._all.discard(subscription)
-            if file:
+            for file in files:
                 self._polled[file].subscribers.discard(subscription)
                 if not self._polled[file].subscribers:
                     del self._polled[file]

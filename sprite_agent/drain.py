@@ -38,8 +38,8 @@ class Room:
 class Drain:
     """Whether the agent is ending, and how many streams have not said goodbye yet.
 
-    max_streams: of WatchEvents, WatchHeartbeats and requests over HTTP together; health and control are not
-    counted.
+    max_streams: of WatchEvents, WatchTraces, WatchHeartbeats and requests over HTTP together; health and
+    control are not counted.
     """
 
     def __init__(self, wake: Callable[[], None], max_streams: int = Limits().streams) -> None:

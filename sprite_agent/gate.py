@@ -21,6 +21,7 @@ from sprite_agent.handlers import undecodable, wrap
 from sprite_agent.peers import address_of, identities_of
 from sprite_agent.provenance import CURRENT, Provenance
 from sprite_agent.rooms import Rooms, Waits
+from spritemesh import traced
 from spritemesh.control import from_message
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import control_pb2
@@ -123,6 +124,13 @@ class Door:
             address_of(context),
             identities_of(context),
         )
+
+    def step(self, arrival: Arrival) -> traced.Step:
+        """A call that was let in, in traces: strangers write none of them, and probes, which come every few
+        seconds, are none."""
+        if self._right is Right.PUBLIC:
+            return traced.OFF
+        return traced.request("rpc", "gate.py", self._label, arrival.headers, edge=_EDGE)
 
     def take_place(self, arrival: Arrival) -> bool:
         """Take a place on the connection; whether one was taken, which `ended` gives back. All who come

@@ -59,7 +59,8 @@ def _unary(handler: _Handler, door: Door) -> _Handler:
                         patience.reschedule(asyncio.get_running_loop().time() + seconds)
                     else:
                         patience.reschedule(None)  # gRPC cancels us
-                    return await unary(message, context)
+                    with door.step(arrival):
+                        return await unary(message, context)
             except TimeoutError:
                 if patience.expired():
                     raise door.late(seconds) from None

@@ -11,16 +11,19 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from typing import Generic, TypeVar
 
 from sprite_agent.lag import LagProbe
-from sprite_agent.runtime.feed import duration, log_head
+from sprite_agent.runtime.feed import duration
 from sprite_agent.runtime.layout import loop_paths
+from sprite_agent.runtime.lines import log_head
 from sprite_agent.runtime.ownheartbeat import is_own
 from sprite_agent.runtime.process import ActiveRun, ProcessFacts, RunReader, own_facts
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.runtime.statefiles import StateFiles
+from sprite_agent.runtime.tracemark import trace_mark
 from spritemesh import __version__, jsontext
 from spritemesh.errors import OpsError
 from spritemesh.files import write_atomic
@@ -59,10 +62,11 @@ class _Shared(Generic[_T]):
 
 
 class HeartbeatSource:
-    """Makes heartbeats of one repository."""
+    """Makes heartbeats of one repository. traces: further trace files, as TelemetryService has them."""
 
-    def __init__(self, repository: Repository, lag: LagProbe) -> None:
+    def __init__(self, repository: Repository, lag: LagProbe, traces: Sequence[str] = ()) -> None:
         self.repository = repository
+        self._traces = traces
         self._lag = lag
         self._files = StateFiles(repository.path)
         self._active_path = loop_paths("any").active_run
@@ -128,6 +132,8 @@ class HeartbeatSource:
                 heartbeat.head.CopyFrom(log_head(self.repository.loop(heartbeat.loop_id).head()))
             except OpsError:
                 heartbeat.ClearField("head")
+            with suppress(OpsError):
+                heartbeat.trace_mark = trace_mark(self.repository.path, heartbeat.loop_id, self._traces)
         return heartbeat
 
 

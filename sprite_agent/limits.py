@@ -53,7 +53,11 @@ BOUNDS: tuple[Bound, ...] = (
     Bound("streams", 1, 1_000_000, "too_many_streams", "streams open at a time"),
     Bound("streams-per-connection", 1, 100_000, "too_many_streams", "calls open at a time on one connection"),
     Bound(
-        "subscribers-per-loop", 1, 1_000_000, "too_many_subscribers", "event streams of one loop at a time"
+        "subscribers-per-loop",
+        1,
+        1_000_000,
+        "too_many_subscribers",
+        "event streams, and trace streams, of one loop at a time",
     ),
     Bound("connections", 1, 100_000, "", "connections over gRPC at a time"),
     Bound("http-connections", 1, 100_000, "too_many_streams", "connections over HTTP at a time"),

@@ -105,7 +105,9 @@ class AgentCollector:
             now.usage.connection_calls,
         )
         yield _gauge(
-            "loop_subscribers_max", "Event streams open now of the loop with the most.", now.usage.subscribers
+            "loop_subscribers_max",
+            "Event streams, or trace streams, open now of the loop with the most.",
+            now.usage.subscribers,
         )
         yield _gauge("http_connections", "Connections over HTTP open now.", now.usage.http_connections)
         limits = _gauge("limit", "A limit, by its name in --limit.", labels=("limit",))

@@ -28,11 +28,19 @@ from sprite_agent.services.control import ControlService
 from sprite_agent.services.health import DrainingHealthServicer
 from sprite_agent.services.sprite import SpriteService
 from sprite_agent.services.standard import add_standard_services
+from sprite_agent.services.telemetry import TelemetryService
 from sprite_agent.stopping import stop_on_signals
 from sprite_agent.usage import Usage
 from spritemesh.ids import new_boot_id
 from spritemesh.limits import raise_open_files
-from superloop.ops.v1 import control_pb2, control_pb2_grpc, sprite_pb2, sprite_pb2_grpc
+from superloop.ops.v1 import (
+    control_pb2,
+    control_pb2_grpc,
+    sprite_pb2,
+    sprite_pb2_grpc,
+    telemetry_pb2,
+    telemetry_pb2_grpc,
+)
 
 if TYPE_CHECKING:
     from sprite_agent.certificates import Certificates
@@ -45,6 +53,7 @@ _SERVICES = tuple(
     for file, name in (
         (sprite_pb2.DESCRIPTOR, "SpriteService"),
         (control_pb2.DESCRIPTOR, "ControlService"),
+        (telemetry_pb2.DESCRIPTOR, "TelemetryService"),
     )
 )
 # Streams that have not said goodbye by then are cut off, and control requests end their confirmation.
@@ -58,7 +67,8 @@ class ServeSettings(NamedTuple):
     """repo: path of the repository. guard: of all who call but scrapers. heartbeat_interval: seconds between
     writes of heartbeat.v1.json, at least 0.25. runtime_command None: as ControlPlane finds it.
     runtime_timeout: seconds that a runtime command may take. http None: HTTP is not served; metrics None:
-    metrics are not. metrics_token "": open. sprite_id "": the one that the repository keeps."""
+    metrics are not. metrics_token "": open. sprite_id "": the one that the repository keeps. runtime_traces:
+    trace files beside those that are always looked for."""
 
     repo: str
     address: Address
@@ -70,6 +80,7 @@ class ServeSettings(NamedTuple):
     runtime_command: str | None = None
     runtime_timeout: float = 60.0
     sprite_id: str = ""
+    runtime_traces: tuple[str, ...] = ()
 
 
 class Bound(NamedTuple):
@@ -105,7 +116,7 @@ async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None
         hub.wake_all()
 
     lag = LagProbe(resumed)
-    heartbeats = HeartbeatSource(repository, lag)
+    heartbeats = HeartbeatSource(repository, lag, settings.runtime_traces)
     admission = settings.guard.admission()
     plane = ControlPlane(
         repository, runtime=settings.runtime_command, runtime_timeout=settings.runtime_timeout
@@ -120,9 +131,18 @@ async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None
             "event streams of the loop are open:",
         )
         service = SpriteService(repository, hub, heartbeats, drain, pool, subscribers)
+        trace_subscribers = Rooms(
+            admission.limits.subscribers_per_loop,
+            "too_many_subscribers",
+            "trace streams of the loop are open:",
+        )
+        telemetry = TelemetryService(
+            repository, hub, drain, pool, named=settings.runtime_traces, subscribers=trace_subscribers
+        )
         desk = ControlDesk(plane, counts=counts)
         sprite_pb2_grpc.add_SpriteServiceServicer_to_server(service, server)
         control_pb2_grpc.add_ControlServiceServicer_to_server(ControlService(desk), server)
+        telemetry_pb2_grpc.add_TelemetryServiceServicer_to_server(telemetry, server)
         health = await add_standard_services(_SERVICES, server, drain.event)
         bound = listen(server, settings.address, certificates=certificates)
         http = _http(settings, certificates, repository, admission, drain, pool, desk, counts)
@@ -130,7 +150,7 @@ async def serve(settings: ServeSettings, ready: Callable[[Bound], None]) -> None
             admission.limits,
             streams=lambda: drain.open_streams,
             connection_calls=lambda: gate.connections.fullest,
-            subscribers=lambda: subscribers.fullest,
+            subscribers=lambda: max(subscribers.fullest, trace_subscribers.fullest),
             http_connections=lambda: 0 if http is None else http.connections,
         )
         metrics = _metrics(settings, certificates, repository, heartbeats, lag, drain, desk, counts, usage)
@@ -240,6 +260,7 @@ def _methods() -> tuple[str, ...]:
         for service in (
             sprite_pb2.DESCRIPTOR.services_by_name["SpriteService"],
             control_pb2.DESCRIPTOR.services_by_name["ControlService"],
+            telemetry_pb2.DESCRIPTOR.services_by_name["TelemetryService"],
         )
         for method in service.methods
     )

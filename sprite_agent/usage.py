@@ -8,7 +8,7 @@ from sprite_agent.limits import BOUNDS, Limits, value_of
 
 class Usage(NamedTuple):
     """limits: of the server. Functions tell what is used now: streams in all, calls of the connection with
-    the most, event streams of the loop with the most, connections over HTTP."""
+    the most, event or trace streams of the loop with the most, connections over HTTP."""
 
     limits: Limits
     streams: Callable[[], int]

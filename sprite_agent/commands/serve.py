@@ -12,7 +12,8 @@ from sprite_agent.guard import add_guard_flags, check_exposure, read_guard
 from sprite_agent.identity import validate_sprite_id
 from sprite_agent.security import DEFAULT_GRPC, parse_address, read_metrics_token, read_token
 from spritemesh import jsontext
-from spritemesh.commandline import not_empty
+from spritemesh.commandline import Repeated, not_empty, refused
+from spritemesh.ids import has_control, printable
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 from spritemesh.program import log_to_stderr, long_lived
 
@@ -47,7 +48,9 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="FILE",
         help=f"file with the token that callers need (default: ${SERVICE_TOKEN_VARIABLE})",
     )
-    parser.add_argument("--token", metavar="TOKEN", help="the token itself; other users may see it")
+    parser.add_argument(
+        "--token", type=not_empty, metavar="TOKEN", help="the token itself; other users may see it"
+    )
     parser.add_argument(
         "--metrics-token-file",
         type=not_empty,
@@ -83,6 +86,13 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="SECONDS",
         help="how long a runtime command may take, up to 3600 (default 60)",
     )
+    parser.add_argument(
+        "--runtime-traces",
+        action=Repeated,
+        metavar="PATH",
+        help="a trace file of the runtime beside trace.jsonl and .superloop/trace.jsonl of the repository and"
+        " trace.jsonl of each loop; relative to the repository; may be repeated",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -93,6 +103,7 @@ def run(args: argparse.Namespace) -> int:
     token = read_token(args.token, args.token_file, os.environ.get(SERVICE_TOKEN_VARIABLE))
     metrics = None if args.metrics is None else parse_address(args.metrics, field="--metrics", unix=False)
     metrics_token = read_metrics_token(args.metrics_token_file, token)
+    runtime_traces = tuple(_trace_file(path) for path in args.runtime_traces)
     guard = read_guard(args, token)
     scrapes = guard.scrapes(metrics_token)
     for place, guarded, field in (
@@ -118,6 +129,7 @@ def run(args: argparse.Namespace) -> int:
         runtime_command=args.runtime_command,
         runtime_timeout=args.runtime_timeout,
         sprite_id=sprite_id,
+        runtime_traces=runtime_traces,
     )
     long_lived()
     try:
@@ -157,6 +169,18 @@ def _runtime_timeout(text: str) -> float:
     if not 0 < seconds <= 3600:
         raise ValueError("must be more than 0 and at most 3600")
     return seconds
+
+
+def _trace_file(text: str) -> str:
+    """A path that a message can hold. Raises OpsError `invalid_request`."""
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise refused("--runtime-traces", f"is not valid UTF-8: {printable(text)}") from None
+    if not text or has_control(text):
+        problem = "holds a control character" if text else "must not be empty"
+        raise refused("--runtime-traces", f"{problem}: {printable(text)}")
+    return text
 
 
 def _seconds(text: str) -> float:

@@ -5,8 +5,9 @@ import shutil
 import sys
 from collections.abc import Mapping
 
+from spritemesh import traced
 from spritemesh.control import ControlRequest
-from spritemesh.names import SERVICE_TOKEN_VARIABLE, TRACE_ID_VARIABLE
+from spritemesh.names import SERVICE_TOKEN_VARIABLE, TRACE_ID_VARIABLE, TRACE_PARENT_VARIABLE
 from spritemesh.traceparent import TRACEPARENT_VARIABLE, traceparent_for
 
 _VARIABLE = "SUPERLOOP_BIN"
@@ -38,11 +39,15 @@ def command_line(program: str, repo: str, request: ControlRequest) -> list[str]:
 
 
 def child_environment(environment: Mapping[str, str], trace_id: str) -> dict[str, str]:
-    """The environment of a command: `environment` without the agent's token, with the trace."""
-    left_out = (SERVICE_TOKEN_VARIABLE, TRACEPARENT_VARIABLE)
+    """The environment of a command that is run now: `environment` without the agent's token, with the trace,
+    and with the step that runs it as the parent of its spans."""
+    left_out = (SERVICE_TOKEN_VARIABLE, TRACEPARENT_VARIABLE, TRACE_PARENT_VARIABLE)
     child = {name: value for name, value in environment.items() if name not in left_out}
     child[TRACE_ID_VARIABLE] = trace_id
     parent = traceparent_for(trace_id)
     if parent is not None:
         child[TRACEPARENT_VARIABLE] = parent
+    step = traced.parent_id()
+    if step:
+        child[TRACE_PARENT_VARIABLE] = step
     return child

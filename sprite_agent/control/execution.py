@@ -30,7 +30,7 @@ from sprite_agent.runtime.layout import ops_directory
 from sprite_agent.runtime.loop import LoopReader
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.runtime.watch import loop_directories
-from spritemesh import audit
+from spritemesh import audit, traced
 from spritemesh.bridge.told import status_word
 from spritemesh.control import ControlRequest, intent_value
 from spritemesh.errors import OpsError
@@ -79,21 +79,21 @@ class Executor:
         words = command_line(runtime_program(self._runtime, environment), self._repo, request)
         outcome = _begun(request, quote_words(words), started_at)
         outcome.provenance.CopyFrom(connected_message(caller.provenance))
-        self._ledger.insert(
-            Entry(
-                key=request.idempotency_key,
-                fingerprint=request.fingerprint,
-                loop_id=request.loop_id,
-                request=request_text(request),
-                caller=caller_text(caller),
-                baseline=baseline_text(baseline),
-                state=STARTED,
-                outcome=outcome.SerializeToString(),
-                audited=False,
-                started_at=started_at,
-                finished_at=0.0,
-            )
+        entry = Entry(
+            key=request.idempotency_key,
+            fingerprint=request.fingerprint,
+            loop_id=request.loop_id,
+            request=request_text(request),
+            caller=caller_text(caller),
+            baseline=baseline_text(baseline),
+            state=STARTED,
+            outcome=outcome.SerializeToString(),
+            audited=False,
+            started_at=started_at,
+            finished_at=0.0,
         )
+        with traced.step("record", "ledger.py", request.idempotency_key):
+            self._ledger.insert(entry)
         try:
             self._carry_out(request, words, environment, reader, baseline, outcome, caller)
         except (KeyboardInterrupt, SystemExit):
@@ -116,12 +116,16 @@ class Executor:
     ) -> None:
         """Run what is recorded, and tell ledger and audit what became of it; fills `outcome`."""
         ran_at = self._clock()
-        ran = run(
-            words,
-            environment=child_environment(environment, request.trace_id),
-            timeout=self._runtime_timeout,
-            started=lambda pid: self._note_process(request, pid),
-        )
+        with traced.step("runtime", "process.py", f"{words[1]} {request.loop_id}") as step:
+            ran = run(
+                words,
+                environment=child_environment(environment, request.trace_id),
+                timeout=self._runtime_timeout,
+                started=lambda pid: self._note_process(request, pid),
+            )
+            step.tell(f"exit code {ran.exit_code}", exit_code=ran.exit_code)
+            if ran.reason or ran.exit_code:
+                step.fail(ran.reason or "control_failed_command")
         _take(outcome, ran)
         if outcome.reason == "control_failed_command" and _found_nothing_pending(request, before):
             outcome.reason = "nothing_pending"
@@ -171,7 +175,11 @@ class Executor:
         timeout_seconds: float,
     ) -> None:
         """Look for the effect; sets status, reason, confirmation and effect."""
-        with ChangeWait(loop_directories(reader.repo, reader.paths.directory), self._stop.fileno()) as wait:
+        changes = ChangeWait(loop_directories(reader.repo, reader.paths.directory), self._stop.fileno())
+        with (
+            traced.step("confirm", "confirm.py", f"{request.intent} {request.loop_id}") as step,
+            changes as wait,
+        ):
             result, seen = confirm(
                 request.intent,
                 lambda: observe(reader),
@@ -180,6 +188,9 @@ class Executor:
                 wait=wait,
                 clock=self._clock,
             )
+            step.tell(result.reason, attempts=result.attempts, confirmed=result.confirmed)
+            if not result.confirmed:
+                step.fail("control_ambiguous")
         # What was asked for, though a crash may have shortened it.
         result.timeout.FromMilliseconds(round(request.confirmation.timeout_seconds * 1000))
         outcome.confirmation.CopyFrom(result)

@@ -18,7 +18,8 @@ from sprite_agent.control.refusals import append_refusal
 from sprite_agent.control.target import check_exists
 from sprite_agent.runtime.layout import agent_directory, ops_directory
 from sprite_agent.runtime.repository import Repository
-from spritemesh import audit
+from spritemesh import audit, traced
+from spritemesh.bridge.told import status_word
 from spritemesh.control import ControlRequest, check_key, check_request
 from spritemesh.errors import OpsError
 from spritemesh.ids import new_trace_id, printable
@@ -33,6 +34,7 @@ _POLL_SECONDS = 0.01
 _RETRY_SECONDS = 1.0
 _DRAIN_RETRY_SECONDS = 2.0
 _RAN_NOTHING = "; this call ran nothing"
+_DOUBTFUL = frozenset({pb.CONTROL_STATUS_FAILED_COMMAND, pb.CONTROL_STATUS_AMBIGUOUS})
 
 _STATES = {
     STARTED: pb.INVOCATION_STATE_STARTED,
@@ -86,6 +88,23 @@ class ControlPlane:
             self.note_refusal(request, caller, error)
             raise
         request = request._replace(trace_id=request.trace_id or new_trace_id())
+        with traced.step(
+            "execute",
+            "plane.py",
+            f"{request.intent} {request.loop_id}",
+            intent=request.intent,
+            loop_id=request.loop_id,
+            idempotency_key=request.idempotency_key,
+            ops_trace_id=request.trace_id,
+        ) as step:
+            outcome = self._execute(request, caller)
+            status = status_word(outcome.status)
+            step.tell(status, outcome=status, replayed=outcome.replayed)
+            if outcome.status in _DOUBTFUL:
+                step.fail(outcome.reason)
+            return outcome
+
+    def _execute(self, request: ControlRequest, caller: Caller) -> pb.ControlOutcome:
         started_at = self._clock()
         try:
             if self._stop.is_set:

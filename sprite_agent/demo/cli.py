@@ -18,9 +18,10 @@ from typing import NamedTuple
 
 from sprite_agent.demo.script import Scenario
 from sprite_agent.runtime.layout import resolve_repo
+from spritemesh import traced
 from spritemesh.commandline import Parser, Stop, digits, keep_empty, refused
 from spritemesh.ids import validate_loop_id
-from spritemesh.program import fail, guarded
+from spritemesh.program import add_tracing_flag, fail, guarded
 
 _MAX_PACE_SECONDS = 3600.0
 
@@ -33,11 +34,14 @@ class _Command(NamedTuple):
     run: Callable[[argparse.Namespace], int]
 
 
-def main(argv: Sequence[str]) -> int:
-    """`sprite-agent demo-loop`; argv lacks those two words. Returns the exit code, and raises nothing."""
+def main(argv: Sequence[str], *, trace: bool = False) -> int:
+    """`sprite-agent demo-loop`; argv lacks those two words. Returns the exit code, and raises nothing.
+
+    trace: `--trace` stood before them.
+    """
     named = bool(argv) and argv[0] in _COMMANDS
     words = list(argv) if named else ["run", *argv]
-    return guarded(lambda: _dispatch("sprite-agent demo-loop", words[0], words[1:]))
+    return guarded(lambda: _dispatch("sprite-agent demo-loop", words[0], words[1:], trace=trace))
 
 
 def runtime_main(argv: Sequence[str] | None = None) -> int:
@@ -54,15 +58,17 @@ def runtime_main(argv: Sequence[str] | None = None) -> int:
     return fail(f"the first word must be one of {', '.join(_COMMANDS)}")
 
 
-def _dispatch(program: str, name: str, words: list[str]) -> int:
+def _dispatch(program: str, name: str, words: list[str], *, trace: bool = False) -> int:
     command = _COMMANDS[name]
     parser = Parser(f"{program} {name}", command.summary)
+    add_tracing_flag(parser)
     command.configure(parser)
     try:
         args = parser.read(words)
     except Stop as stop:
         sys.stdout.write(stop.out)
         return fail(stop.error or f"{words[-1]} takes a value") if stop.code else 0
+    traced.start(flag=trace or args.trace)
     return command.run(args)
 
 

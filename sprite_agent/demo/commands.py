@@ -7,10 +7,12 @@ from collections.abc import Callable
 
 from sprite_agent.demo import documents
 from sprite_agent.demo.running import Running, find_running, runtime_root
+from sprite_agent.demo.traces import OF_DEMO
 from sprite_agent.demo.writer import read_approval, remove
 from sprite_agent.runtime.layout import loop_paths
 from spritemesh import files, jsontext, times
 from spritemesh.errors import OpsError
+from spritemesh.tracing.points import altitude, focus, memory
 
 # How long a signalled demo loop may take to end; it needs one write at most.
 CANCEL_WAIT_SECONDS = 10.0
@@ -27,6 +29,13 @@ def cancel(repo: str) -> str:
     Raises OpsError `nothing_running` when there is nothing of either kind, or when the process is no
     demo loop (it is then left alone, with its files); `already_running` when it does not end in time.
     """
+    with altitude.execute(altitude="L1", action_type="cancel", **OF_DEMO) as span:
+        told = _cancel(repo)
+        span.set_output(told)
+    return told
+
+
+def _cancel(repo: str) -> str:
     running = find_running(repo)
     if running is None:
         if not _remove_state(repo):
@@ -53,21 +62,31 @@ def decide(
     Raises OpsError `nothing_pending`; `document_invalid` when approval.json cannot be used;
     `state_locked` when another decision is under way; `state_unwritable`; OSError.
     """
+    with focus.gate_check(gate_type="approval", decision=status, **OF_DEMO) as span:
+        told = _decide(repo, loop_id, by=by, note=note, status=status, clock=clock)
+        span.set_output(told)
+    return told
+
+
+def _decide(repo: str, loop_id: str, *, by: str, note: str, status: str, clock: Callable[[], float]) -> str:
     paths = loop_paths(loop_id)
     directory = os.path.join(repo, paths.directory)
     if not os.path.isdir(directory):
         raise OpsError("nothing_pending", f"no approval is pending: there is no loop {directory}")
     # Held for both writes: the run takes it before it acts, so its lines come after the decision's.
     with files.locked_directory(directory, wait_seconds=_LOCK_WAIT_SECONDS, private=False):
-        request = read_approval(repo, loop_id)
+        with memory.read(namespace="approval", key=loop_id, tier="file", **OF_DEMO):
+            request = read_approval(repo, loop_id)
         if request is None or request["status"] != "pending":
             found = "no approval was asked for" if request is None else f"it is {request['status']} already"
             raise OpsError("nothing_pending", f"no approval is pending for loop {loop_id!r}: {found}")
         now = times.format_utc(clock())
         decided = documents.decided(request, status=status, by=by, note=note, now=now)
-        files.write_atomic(
-            os.path.join(repo, paths.approval), jsontext.encode(decided) + b"\n", private=False
-        )
+        with memory.write(namespace="approval", key=loop_id, tier="file", **OF_DEMO) as kept:
+            files.write_atomic(
+                os.path.join(repo, paths.approval), jsontext.encode(decided) + b"\n", private=False
+            )
+            kept.set_output(status)
         row = documents.event_row(
             timestamp=now,
             event="approval_decision",

@@ -5,13 +5,14 @@ import signal
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, closing, contextmanager
 from typing import NamedTuple
 
 from sprite_agent.demo.documents import Document
 from sprite_agent.demo.running import find_running, runtime_root
 from sprite_agent.demo.script import Plan, Scenario, play
 from sprite_agent.demo.steps import AwaitDecision, Crash, Log
+from sprite_agent.demo.traces import LoopTraces
 from sprite_agent.demo.writer import Writer, read_approval
 from sprite_agent.runtime.layout import loop_paths
 from spritemesh import files, jsontext, times
@@ -54,7 +55,8 @@ def run(settings: Settings, clock: Callable[[], float] = time.time) -> int:
         run_id = times.format_utc(clock())
         writer = Writer(settings.repo, settings.loop_id, run_id, clock)
         try:
-            _play(settings, run_id, writer, signals)
+            with closing(LoopTraces()) as traces:
+                _play(settings, run_id, writer, signals, traces)
         except _Ended as ended:
             return 128 + ended.number
         finally:
@@ -62,7 +64,9 @@ def run(settings: Settings, clock: Callable[[], float] = time.time) -> int:
     return 0
 
 
-def _play(settings: Settings, run_id: str, writer: Writer, signals: set[signal.Signals]) -> None:
+def _play(
+    settings: Settings, run_id: str, writer: Writer, signals: set[signal.Signals], traces: LoopTraces
+) -> None:
     plan = Plan(
         settings.loop_id,
         run_id,
@@ -90,6 +94,7 @@ def _play(settings: Settings, run_id: str, writer: Writer, signals: set[signal.S
             # The first line comes at once; what follows a line (state, summary) comes with it.
             pace = settings.pace_seconds
         writer.write(step)
+        traces.carried_out(step)
         # From the first line on, everything that names the run is in place.
         if not announced and isinstance(step, Log):
             _announce(settings)

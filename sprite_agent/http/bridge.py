@@ -25,7 +25,7 @@ from sprite_agent.http.entry import head_refusal, origin_refusal
 from sprite_agent.http.events import EventDocument, SpooledAnswer
 from sprite_agent.runtime.loop import LoopReader
 from sprite_agent.runtime.repository import Repository
-from spritemesh import __version__, jsontext
+from spritemesh import __version__, jsontext, traced
 from spritemesh.bridge import snapshot_to_json
 from spritemesh.control import Confirmation
 from spritemesh.errors import OpsError
@@ -119,13 +119,20 @@ class Bridge:
 
     async def _answer(self, call: Call) -> Response:
         try:
-            return await self._routed(call)
+            with self._step(call):
+                return await self._routed(call)
         except (OpsError, ClientDisconnect):
             raise
         except Exception as error:
             _log.exception("agent_fault at %s", printable(call.path))
             # The text of a defect may hold anything: it stays in the log.
             raise OpsError("agent_fault", "the agent met a defect; its log says more") from error
+
+    def _step(self, call: Call) -> traced.Step:
+        """A call that was let in, in traces; probes are none."""
+        if call.path == _HEALTH_PATH:
+            return traced.OFF
+        return traced.request("rpc", "bridge.py", self._label(call), call.headers, edge="http")
 
     async def _routed(self, call: Call) -> Response:
         if call.method not in _METHODS:

@@ -133,11 +133,11 @@ class LogIndex:
     def read(self, head: Head, offset: int, size: int) -> bytes:
         """At most `size` bytes from `offset` of the log that ended at `head`.
 
-        Raises OpsError `log_unavailable` when the log is another one by now.
+        Raises OpsError `log_unavailable` when the log is another one by now, or cannot be read.
         """
         with self._lock:
             self._check_is_current(head)
-            return os.pread(self._file, size, offset)
+            return self._pread(size, offset)
 
     def last_line(
         self, head: Head, *, wanted: Callable[[bytes], object] = bytes.strip
@@ -153,7 +153,7 @@ class LogIndex:
             number, end, size = head.line, head.offset, _TAIL_BYTES
             while end:
                 start = max(0, end - size)
-                lines = os.pread(self._file, end - start, start).split(b"\n")[:-1]
+                lines = self._pread(end - start, start).split(b"\n")[:-1]
                 if not lines:
                     raise OpsError("log_unavailable", f"{self.path} shrank while it was read", retry_after=1)
                 # The first piece lacks its beginning, unless the file starts there.
@@ -217,8 +217,7 @@ class LogIndex:
             self._ending = os.pread(self._file, self._size - start, start)
             self._beginning = os.pread(self._file, min(self._size, _FINGERPRINT_BYTES), 0)
         except OSError as error:
-            self._close_file()
-            self._signature = None
+            self._lose_file()
             raise self._unavailable(error) from error
         # The size that was read, so that bytes appended since are seen by the next refresh.
         self._signature = (status.st_dev, status.st_ino, self._size, status.st_mtime_ns)
@@ -292,7 +291,7 @@ class LogIndex:
         """The place after `line` lines, read on from an earlier one."""
         hasher, offset, missing = start.hasher.copy(), start.offset, line - start.line
         while missing:
-            block = os.pread(self._file, _SCAN_BYTES, offset)
+            block = self._pread(_SCAN_BYTES, offset)
             if not block:
                 raise OpsError("log_unavailable", f"{self.path} shrank while it was read", retry_after=1)
             found = block.count(b"\n")
@@ -306,6 +305,17 @@ class LogIndex:
             offset += len(block)
             missing -= found
         return Place(line, offset, hasher)
+
+    def _pread(self, size: int, offset: int) -> bytes:
+        try:
+            return os.pread(self._file, size, offset)
+        except OSError as error:
+            raise self._unavailable(error) from error
+
+    def _lose_file(self) -> None:
+        """After a read that failed: the next refresh begins anew."""
+        self._close_file()
+        self._signature = None
 
     def _close_file(self) -> None:
         if self._file >= 0:

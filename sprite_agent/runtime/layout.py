@@ -1,6 +1,7 @@
 """Where the runtime keeps what (contract 0.6 and A). No other module spells these paths."""
 
 import os
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from spritemesh.errors import OpsError
@@ -8,6 +9,8 @@ from spritemesh.ids import printable, validate_loop_id
 
 RUNTIME_ROOT = ".superloop"
 _LOOPS = os.path.join(RUNTIME_ROOT, "loops")
+# The name that the tracer gives its file unless it is told another one.
+_TRACES = "trace.jsonl"
 
 
 class LoopPaths(NamedTuple):
@@ -20,6 +23,7 @@ class LoopPaths(NamedTuple):
     heartbeat: str
     state: str
     active_run: str
+    traces: str
 
 
 def loop_paths(loop_id: str) -> LoopPaths:
@@ -33,7 +37,24 @@ def loop_paths(loop_id: str) -> LoopPaths:
         heartbeat=os.path.join(directory, "heartbeat.v1.json"),
         state=os.path.join(RUNTIME_ROOT, "state.json"),
         active_run=os.path.join(RUNTIME_ROOT, "active-run.json"),
+        traces=os.path.join(directory, _TRACES),
     )
+
+
+def trace_files(repo: str, loop_id: str = "", named: Iterable[str] = ()) -> tuple[str, ...]:
+    """The files to which the runtime's tracer may write: of the whole repository, of the loop if there is an
+    id, and those that somebody named, each once. Relative to the repository where they are in it.
+
+    Nothing is looked at on disk: links stay, as in all paths here. Raises OpsError `invalid_loop_id`.
+    """
+    found = [_TRACES, os.path.join(RUNTIME_ROOT, _TRACES)]
+    if loop_id:
+        found.append(loop_paths(loop_id).traces)
+    for path in named:
+        absolute = os.path.normpath(os.path.join(repo, path))
+        is_inside = absolute.startswith(repo.rstrip("/") + "/")
+        found.append(os.path.relpath(absolute, repo) if is_inside else absolute)
+    return tuple(dict.fromkeys(found))
 
 
 def ops_directory(repo: str, loop_id: str) -> str:

@@ -1,41 +1,29 @@
 """SpriteService: adapters between the wire and `sprite_agent.runtime`."""
 
-import asyncio
 import os
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager, nullcontext
-from typing import Any, TypeVar
+from typing import Any
 
 from sprite_agent.changes import ChangeHub, Subscription
 from sprite_agent.drain import Drain
-from sprite_agent.gate import DRAIN_RETRY_SECONDS
 from sprite_agent.heartbeat import HeartbeatSource, grant_interval
 from sprite_agent.liveness import RuntimeWatch, liveness
 from sprite_agent.rooms import Rooms
-from sprite_agent.runtime.feed import (
-    LOG_PATIENCE_SECONDS,
-    EventFeed,
-    FeedOptions,
-    grant_batch_bytes,
-    log_head,
-)
+from sprite_agent.runtime.feed import FeedOptions
 from sprite_agent.runtime.layout import RUNTIME_ROOT
+from sprite_agent.runtime.lines import grant_batch_bytes, log_head
 from sprite_agent.runtime.loop import LoopReader
 from sprite_agent.runtime.repository import Repository
-from sprite_agent.runtime.watch import SAFETY_POLL_SECONDS, loop_directories
+from sprite_agent.runtime.watch import loop_directories
+from sprite_agent.services.following import Streams, grant_bookmark_seconds
 from sprite_agent.services.metadata import trace_id_of_call
 from sprite_agent.services.requests import Page, asked_page, page_of, wanted_seconds
 from spritemesh.errors import OpsError
 from spritemesh.ids import validate_loop_id
 from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
-
-_T = TypeVar("_T")
-_BOOKMARK_SECONDS = (1.0, 5.0, 60.0)  # least, default, most
-# After a read that brought something, the next one waits this long since it began: a line after a pause
-# goes at once, and a busy log is sent in batches.
-_LEADING_EDGE_SECONDS = 0.005
 
 
 class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
@@ -56,16 +44,16 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
         self._hub = hub
         self._heartbeats = heartbeats
         self._drain = drain
-        self._pool = pool
+        self._streams = Streams(drain, pool)
         directory = os.path.join(repository.path, RUNTIME_ROOT)
-        self._runtime = RuntimeWatch(lambda: self._run(heartbeats.look_for_run), hub, directory)
+        self._runtime = RuntimeWatch(lambda: self._streams.run(heartbeats.look_for_run), hub, directory)
 
     async def ListLoops(
         self, request: sprite_pb2.ListLoopsRequest, context: Any
     ) -> sprite_pb2.ListLoopsResponse:
         """A page of loops; a loop that cannot be read is listed with the reason."""
         page = asked_page(request)
-        return await self._run(lambda: self._list(page))
+        return await self._streams.run(lambda: self._list(page))
 
     async def GetSnapshot(
         self, request: sprite_pb2.GetSnapshotRequest, context: Any
@@ -75,7 +63,7 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
         trace_id = trace_id_of_call(request.trace_id, context)
         snapshot = reader.snapshot_if_unchanged(run_id=request.run_id, trace_id=trace_id)
         if snapshot is None:
-            snapshot = await self._run(
+            snapshot = await self._streams.run(
                 lambda: reader.snapshot(
                     run_id=request.run_id,
                     trace_id=trace_id,
@@ -89,32 +77,21 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
     ) -> AsyncIterator[sprite_pb2.WatchEventsResponse]:
         """Events after a place, as docs/wire.md tells."""
         reader = self._reader(request.loop_id)
-        least, default, most = _BOOKMARK_SECONDS
-        wanted = wanted_seconds(request, "bookmark_interval")
         options = FeedOptions(
             follow=request.follow,
             max_events=request.max_events,
             trace_id=trace_id_of_call(request.trace_id, context),
-            bookmark_seconds=default if wanted is None else min(max(wanted, least), most),
+            bookmark_seconds=grant_bookmark_seconds(wanted_seconds(request, "bookmark_interval")),
             batch_bytes=grant_batch_bytes(request.max_batch_bytes),
         )
         after = request.after if request.HasField("after") else None
-        await self._run(reader.head)  # a missing loop is a status, not a stream
+        await self._streams.run(reader.head)  # a missing loop is a status, not a stream
         feed = reader.feed(options)
         with self._drain.stream(), self._place(request.loop_id), self._subscribe(reader) as changes:
-            for message in await self._run(lambda: feed.open(after)):
+            for message in await self._streams.run(lambda: feed.open(after)):
                 yield message
-            async for message in self._catch_up(feed):
+            async for message in self._streams.send(feed, changes, follow=options.follow):
                 yield message
-            if options.follow and not feed.finished:
-                async for message in self._follow(feed, changes):
-                    yield message
-                return
-            yield await self._run(feed.bookmark)
-            if self._drain.started:
-                yield feed.goodbye("agent_draining", DRAIN_RETRY_SECONDS)
-            else:
-                yield feed.goodbye(feed.end_reason())
 
     async def WatchHeartbeats(
         self, request: sprite_pb2.WatchHeartbeatsRequest, context: Any
@@ -133,74 +110,13 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
                 sequence += 1
                 draining = self._drain.started
                 # A thread costs as much as the heartbeat of an idle agent.
-                heartbeat = beat() if self._heartbeats.is_quick(loop_id) else await self._run(beat)
+                heartbeat = beat() if self._heartbeats.is_quick(loop_id) else await self._streams.run(beat)
                 yield sprite_pb2.WatchHeartbeatsResponse(heartbeat=heartbeat)
                 if draining:
                     return
                 await self._until_due(interval, heartbeat, changes)
 
-    # --- following ----------------------------------------------------------------------------------
-
-    async def _catch_up(self, feed: EventFeed) -> AsyncIterator[sprite_pb2.WatchEventsResponse]:
-        """What the log holds by now, until the agent drains."""
-        count = -1
-        while (count or feed.is_stuck) and not self._drain.started:
-            count = 0
-            async for message in self._read(feed):
-                count += 1
-                yield message
-
-    async def _read(self, feed: EventFeed) -> AsyncIterator[sprite_pb2.WatchEventsResponse]:
-        """The next few messages, each made when it can be sent, so that a slow reader costs no more of them.
-
-        A batch takes half a millisecond to make, less than a thread costs under Python's lock; what may take
-        longer, a log that must be indexed first or a large line of odd values, is left to a thread.
-        """
-        if feed.is_stuck:
-            for message in await self._run(feed.read):
-                yield message
-            return
-        if not feed.is_quick():
-            await self._run(feed.take_in)
-        for message in feed.messages(patient=False):
-            yield message
-
-    async def _follow(
-        self, feed: EventFeed, changes: Subscription
-    ) -> AsyncIterator[sprite_pb2.WatchEventsResponse]:
-        """What comes after the first catching up, until the agent drains or the log stays away."""
-        away_since: float | None = None
-        yield await self._run(feed.bookmark)
-        while not self._drain.started:
-            started = time.monotonic()
-            count = 0
-            try:
-                async for message in self._read(feed):
-                    count += 1
-                    yield message
-                away_since = None
-            except OpsError:
-                away_since = away_since or started
-                if started - away_since > LOG_PATIENCE_SECONDS:
-                    yield feed.goodbye("log_unavailable", DRAIN_RETRY_SECONDS)
-                    return
-            if feed.finished:
-                yield await self._run(feed.bookmark)
-                yield feed.goodbye(feed.end_reason())
-                return
-            if count or feed.is_stuck:
-                await asyncio.sleep(max(0.0, started + _LEADING_EDGE_SECONDS - time.monotonic()))
-                continue
-            if away_since is None and feed.is_bookmark_due():
-                bare = feed.is_bookmark_bare()
-                bookmark = feed.due_bookmark() if bare else await self._run(feed.due_bookmark)
-                if bookmark is not None:
-                    yield bookmark
-            # A log that is away brings no bookmarks: it is looked for.
-            wait = 0.0 if feed.may_be_behind() else feed.seconds_to_bookmark()
-            await changes.wait(wait or SAFETY_POLL_SECONDS)
-        yield await self._run(feed.bookmark)
-        yield feed.goodbye("agent_draining", DRAIN_RETRY_SECONDS)
+    # --- helpers ------------------------------------------------------------------------------------
 
     async def _until_due(self, interval: float, told: sprite_pb2.Heartbeat, changes: Subscription) -> None:
         """Wait for the next heartbeat: the interval, or less when what `told` said is no longer true."""
@@ -214,8 +130,6 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
                 return
             await changes.wait(left)
 
-    # --- helpers ------------------------------------------------------------------------------------
-
     def _place(self, loop_id: str) -> AbstractContextManager[None]:
         """For an event stream of a loop. Raises OpsError `too_many_subscribers`."""
         return nullcontext() if self._subscribers is None else self._subscribers.entered(loop_id)
@@ -226,10 +140,6 @@ class SpriteService(sprite_pb2_grpc.SpriteServiceServicer):
 
     def _reader(self, loop_id: str) -> LoopReader:
         return self._repository.loop(validate_loop_id(loop_id, field="loop_id"))
-
-    async def _run(self, work: Callable[[], _T]) -> _T:
-        """Do blocking work in a thread of the pool."""
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
 
     def _list(self, page: Page) -> sprite_pb2.ListLoopsResponse:
         ids, token = page_of(self._repository.loop_ids(), page)

@@ -1,13 +1,13 @@
 """Messages of WatchEvents streams as an agent would send them, and a transport that plays them."""
 
 import hashlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 from manager.transport import Controlled
 from spritemesh import jsontext
 from spritemesh.control import ControlRequest
 from superloop.ops.v1 import envelope_pb2 as pb
-from superloop.ops.v1 import sprite_pb2
+from superloop.ops.v1 import sprite_pb2, telemetry_pb2
 
 Message = sprite_pb2.WatchEventsResponse
 LOOP = "alpha"
@@ -194,6 +194,14 @@ class ScriptedTransport:
             if isinstance(message, Exception):
                 raise message
             yield message
+
+    def trace_mark(self, _loop_id: str) -> int | None:
+        return 0
+
+    def traces(
+        self, _loop_id: str, _after: Sequence[telemetry_pb2.FilePlace], _seconds: float
+    ) -> Iterator[telemetry_pb2.WatchTracesResponse]:
+        raise AssertionError("there are none")
 
     def control(self, request: ControlRequest) -> Controlled:
         raise AssertionError("a pass only reads")

@@ -8,6 +8,7 @@ import psutil
 
 from tests.harness.agents import Agent, start_agent
 from tests.harness.loops import Repo, event, events
+from tests.harness.traces import TraceFile, spans
 
 # It stands in corpora, so it may not change.
 TOKEN = "token-of-the-tests"
@@ -55,6 +56,9 @@ def fuzzed_agent(directory: Path) -> Iterator[FuzzedAgent]:
     repo.loop("bad", event(1) + b"{\n")
     repo.loop("pending", events(1, 3)).put("approval.json", {"status": "pending"})
     repo.loop("empty")
+    traces = TraceFile(repo.root / "trace.jsonl")
+    traces.append(spans(1, 5) + b"{\n")
+    traces.move_aside(spans(6, 9))
     runtime = directory / "runtime"
     # A cancel of what does not run is confirmed at once; a decision fails: nothing waits for an effect.
     runtime.write_text('#!/bin/sh\n[ "$1" = cancel ]\n')

@@ -15,10 +15,12 @@ from tests.harness.agents import TOKEN, Agent, StartAgent, environment
 from tests.harness.control import Runtime
 from tests.harness.loops import LoopFiles, Repo, event, events
 from tests.harness.streams import place
+from tests.harness.traces import span, spans
 
 BUF = os.path.join(os.path.dirname(sys.executable), "buf")
 SPRITE = "superloop.ops.v1.SpriteService"
 CONTROL = "superloop.ops.v1.ControlService"
+TELEMETRY = "superloop.ops.v1.TelemetryService"
 pytestmark = pytest.mark.skipif(not os.path.exists(BUF), reason="buf is not installed")
 
 
@@ -56,12 +58,13 @@ def documents(text: str) -> list[Any]:
 
 def test_services_and_methods_are_listed(agent: Agent) -> None:
     services = curl(agent, "", None, "--list-services").split()
-    assert {SPRITE, CONTROL, "grpc.health.v1.Health"} <= set(services)
+    assert {SPRITE, CONTROL, TELEMETRY, "grpc.health.v1.Health"} <= set(services)
     methods = curl(agent, "", None, "--list-methods")
     for method in ("ListLoops", "GetSnapshot", "WatchEvents", "WatchHeartbeats"):
         assert f"{SPRITE}/{method}" in methods
     for method in ("CancelLoop", "ApprovePending", "RejectPending", "GetInvocation"):
         assert f"{CONTROL}/{method}" in methods
+    assert f"{TELEMETRY}/WatchTraces" in methods
 
 
 def test_snapshot_is_read(agent: Agent) -> None:
@@ -87,8 +90,29 @@ def test_events_are_streamed(agent: Agent, loop: LoopFiles) -> None:
     assert found[5]["goodbye"]["reason"] == "drained_to_head"
 
 
+def test_traces_are_streamed(agent: Agent, repo: Repo) -> None:
+    (repo.root / "trace.jsonl").write_bytes(spans(1, 2) + b"{half\n" + span(4))
+    after = {"file": "trace.jsonl", "position": {"line": 1}}
+    found = documents(curl(agent, f"/{TELEMETRY}/WatchTraces", {"loopId": "alpha", "after": [after]}))
+    shared = {"head", "sentAt", "file"}
+    assert [next(iter(message.keys() - shared)) for message in found] == [
+        "opened",
+        "batch",
+        "invalidLine",
+        "batch",
+        "bookmark",
+        "goodbye",
+    ]
+    lines = [
+        line["record"]["json"] for message in found for line in message.get("batch", {}).get("lines", [])
+    ]
+    assert lines == [span(number)[:-1].decode() for number in (2, 4)]
+    assert found[2]["file"] == found[4]["bookmark"]["places"][0]["file"] == "trace.jsonl"
+    assert found[5]["goodbye"]["reason"] == "drained_to_head"
+
+
 def test_health_is_told(agent: Agent) -> None:
-    for service in ("", SPRITE, CONTROL):
+    for service in ("", SPRITE, CONTROL, TELEMETRY):
         answer = curl(agent, "/grpc.health.v1.Health/Check", {"service": service})
         assert documents(answer) == [{"status": "SERVING"}]
 

@@ -22,7 +22,8 @@ from typing import Any, NamedTuple
 from manager.core.facts import Arrived, Known
 from manager.core.intake import Intake
 from manager.core.observe import observe
-from sprite_agent.runtime.feed import EventFeed, FeedOptions, grant_batch_bytes
+from sprite_agent.runtime.feed import EventFeed, FeedOptions
+from sprite_agent.runtime.lines import grant_batch_bytes
 from sprite_agent.runtime.loop import LoopReader
 from spritemesh import jsontext
 from spritemesh.bridge import event_documents, snapshot_to_json

@@ -235,11 +235,12 @@ def test_log_that_stays_away_ends_the_stream_with_a_reason(
     from sprite_agent.heartbeat import HeartbeatSource
     from sprite_agent.lag import LagProbe
     from sprite_agent.runtime.repository import Repository
-    from sprite_agent.services import sprite as service_module
+    from sprite_agent.services import following as following_module
+    from sprite_agent.services.sprite import SpriteService
     from superloop.ops.v1 import sprite_pb2
 
-    monkeypatch.setattr(service_module, "LOG_PATIENCE_SECONDS", 0.2)
-    monkeypatch.setattr(service_module, "SAFETY_POLL_SECONDS", 0.05)
+    monkeypatch.setattr(following_module, "LOG_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr(following_module, "SAFETY_POLL_SECONDS", 0.05)
     loop = repo.loop("alpha", events(1, 2))
 
     class Context:
@@ -250,7 +251,7 @@ def test_log_that_stays_away_ends_the_stream_with_a_reason(
         hub = ChangeHub()
         repository = Repository(str(repo.root))
         with ThreadPoolExecutor(1) as pool:
-            service = service_module.SpriteService(
+            service = SpriteService(
                 repository, hub, HeartbeatSource(repository, LagProbe()), Drain(hub.wake_all), pool
             )
             request = sprite_pb2.WatchEventsRequest(loop_id="alpha", follow=True)

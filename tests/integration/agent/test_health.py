@@ -20,7 +20,14 @@ Stub = sprite_pb2_grpc.SpriteServiceStub
 SPRITE = "superloop.ops.v1.SpriteService"
 V1 = "grpc.reflection.v1.ServerReflection"
 V1ALPHA = "grpc.reflection.v1alpha.ServerReflection"
-SERVED = [SPRITE, "superloop.ops.v1.ControlService", "grpc.health.v1.Health", V1, V1ALPHA]
+SERVED = [
+    SPRITE,
+    "superloop.ops.v1.ControlService",
+    "superloop.ops.v1.TelemetryService",
+    "grpc.health.v1.Health",
+    V1,
+    V1ALPHA,
+]
 Request = reflection_pb2.ServerReflectionRequest
 
 

@@ -6,6 +6,7 @@ import socket
 import ssl
 import subprocess
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -15,13 +16,14 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from superloop.ops.v1 import control_pb2 as pb
-from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
+from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc, telemetry_pb2_grpc
 from tests.harness.agents import BEARER, CALL_SECONDS, TOKEN, Agent, environment, serve_words, start_agent
 from tests.harness.control import Client, Runtime, request
 from tests.harness.encrypted import browsing, call, context_of, secured, serial_at
 from tests.harness.http import WITH_TOKEN, HttpWire
 from tests.harness.loops import Repo, event
 from tests.harness.pki import Authority, Pair, serial_of
+from tests.harness.traces import numbers, spans, watch_traces
 from tests.harness.waiting import wait_for
 from tests.integration.test_buf_curl import BUF
 
@@ -105,6 +107,21 @@ def test_who_may_control_may_read_and_is_recorded_by_name(served: Served, author
     with secured(served.agent.address, authority, served.controller) as channel:
         recorded = Client(channel).invocation("over-http").outcome.provenance
         assert (recorded.edge, list(recorded.identities)) == ("http", [CONTROLLER])
+
+
+def test_traces_need_the_right_to_read(served: Served, authority: Authority) -> None:
+    (served.repo.root / "trace.jsonl").write_bytes(spans(1, 2))
+    for pair, code in (
+        (served.reader, grpc.StatusCode.OK),
+        (served.controller, grpc.StatusCode.OK),
+        (served.nobody, grpc.StatusCode.PERMISSION_DENIED),
+    ):
+        with secured(served.agent.address, authority, pair) as channel:
+            stream = watch_traces(telemetry_pb2_grpc.TelemetryServiceStub(channel))
+            found = []
+            with suppress(grpc.RpcError):
+                found = numbers(stream)
+            assert (stream.code(), found) == (code, [1, 2] if code is grpc.StatusCode.OK else [])
 
 
 def test_caller_without_a_right_cannot_tell_what_there_is(served: Served, authority: Authority) -> None:

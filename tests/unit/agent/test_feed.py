@@ -9,10 +9,12 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from sprite_agent.runtime import feed as feed_module
+from sprite_agent.runtime import lines as lines_module
 from sprite_agent.runtime import ownheartbeat
 from sprite_agent.runtime.events import MAX_LINE_BYTES, fill_event
-from sprite_agent.runtime.feed import EventFeed, FeedOptions, duration, grant_batch_bytes
+from sprite_agent.runtime.feed import EventFeed, FeedOptions, duration
 from sprite_agent.runtime.identity import Identity
+from sprite_agent.runtime.lines import grant_batch_bytes
 from sprite_agent.runtime.loop import LoopReader
 from spritemesh.errors import OpsError
 from spritemesh.names import HEARTBEAT_WRITER
@@ -122,8 +124,8 @@ def test_batches_are_cut_by_number_of_events_and_by_bytes(reader: LoopReader, lo
     loop.append(events(1, 600) + b"".join(event(n, message="x" * 20_000) for n in range(601, 609)))
     feed, _ = opened(reader)
     messages = drain(feed)
-    assert max(len(message.batch.events) for message in messages) == feed_module.BATCH_EVENTS
-    limit = feed_module.BATCH_BYTES + 21_000
+    assert max(len(message.batch.events) for message in messages) == lines_module.BATCH_LINES
+    limit = lines_module.BATCH_BYTES + 21_000
     assert all(sum(len(e.raw) for e in message.batch.events) < limit for message in messages)
     check_stream(messages, loop.log.read_bytes())
     assert messages[-1].batch.last_line == 608
@@ -555,10 +557,10 @@ def test_feed_hands_out_every_complete_line_exactly_once(
     start = min(start, len(lines))
     loop.log.write_bytes(b"")
     reader = LoopReader(str(loop.repo), loop.loop_id)
-    names = ("BATCH_EVENTS", "_READ_BYTES", "_READ_MESSAGES")
+    bounds = ((lines_module, "BATCH_LINES"), (lines_module, "READ_BYTES"), (feed_module, "READ_MESSAGES"))
     with pytest.MonkeyPatch.context() as patch:
-        for name, size in zip(names, sizes, strict=True):
-            patch.setattr(feed_module, name, size)
+        for (module, name), size in zip(bounds, sizes, strict=True):
+            patch.setattr(module, name, size)
         # The lines before the place are there at the start; the rest arrives in pieces.
         offset = sum(len(line) + 1 for line in lines[:start])
         loop.append(data[:offset])

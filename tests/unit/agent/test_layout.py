@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from sprite_agent.runtime.layout import list_loop_ids, loop_paths, resolve_repo
+from sprite_agent.runtime.layout import list_loop_ids, loop_paths, resolve_repo, trace_files
 from sprite_agent.runtime.repository import Repository
 from spritemesh.errors import OpsError
 from tests.harness.loops import Repo
@@ -25,6 +25,17 @@ def test_id_that_could_leave_its_directory_makes_no_path(loop_id: str) -> None:
     with pytest.raises(OpsError) as caught:
         loop_paths(loop_id)
     assert caught.value.reason == "invalid_loop_id"
+
+
+def test_trace_files_are_those_of_repository_and_loop_and_those_that_are_named() -> None:
+    shared = ("trace.jsonl", ".superloop/trace.jsonl")
+    assert trace_files("/repo") == shared
+    assert trace_files("/repo", "alpha") == (*shared, ".superloop/loops/alpha/trace.jsonl")
+    named = ("logs/./a.jsonl", "/repo/logs/a.jsonl", "/var/b.jsonl", "../c.jsonl", "/repository/d.jsonl")
+    found = trace_files("/repo", "", (*named, "trace.jsonl"))
+    assert found == (*shared, "logs/a.jsonl", "/var/b.jsonl", "/c.jsonl", "/repository/d.jsonl")
+    with pytest.raises(OpsError):
+        trace_files("/repo", "../x")
 
 
 def test_repository_keeps_links_in_its_path(tmp_path: Path) -> None:

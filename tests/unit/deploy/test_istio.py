@@ -3,7 +3,7 @@
 from typing import Any, NamedTuple
 
 from sprite_agent.services.reflection import V1_NAME, V1ALPHA_NAME
-from superloop.ops.v1 import control_pb2, manager_pb2, sprite_pb2
+from superloop.ops.v1 import control_pb2, manager_pb2, sprite_pb2, telemetry_pb2
 from tests.harness.deploy import DEPLOY, yaml_documents
 
 MANAGER = "cluster.local/ns/spritemesh/sa/ops-manager"
@@ -68,7 +68,8 @@ def test_nothing_is_allowed_that_no_rule_names() -> None:
 
 
 def test_every_read_of_a_sprite_is_allowed_once_to_those_who_read() -> None:
-    reads = methods(sprite_pb2) | {"/superloop.ops.v1.ControlService/GetInvocation", HEALTH, *REFLECTION}
+    reads = methods(sprite_pb2) | methods(telemetry_pb2)
+    reads |= {"/superloop.ops.v1.ControlService/GetInvocation", HEALTH, *REFLECTION}
     for path in reads:
         assert allowing(Call("sprite", AGENT_PORT, path)) == [frozenset({MANAGER, CONTROL})], path
 
@@ -91,9 +92,8 @@ def test_metrics_are_for_prometheus() -> None:
 
 
 def test_rules_name_no_method_that_does_not_exist() -> None:
-    known = (
-        methods(sprite_pb2) | methods(control_pb2) | methods(manager_pb2) | {HEALTH, *REFLECTION, "/metrics"}
-    )
+    known = {HEALTH, *REFLECTION, "/metrics"}
+    known = known.union(*map(methods, (sprite_pb2, telemetry_pb2, control_pb2, manager_pb2)))
     for spec in POLICIES.values():
         for rule in spec.get("rules", ()):
             for pattern in rule["to"][0]["operation"]["paths"]:

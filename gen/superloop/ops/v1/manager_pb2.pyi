@@ -565,6 +565,8 @@ class SessionCounts(_message.Message):
     DISCONNECTS_FIELD_NUMBER: _builtins.int
     COMMITS_FIELD_NUMBER: _builtins.int
     COMMIT_FAILURES_FIELD_NUMBER: _builtins.int
+    TRACE_LINES_FIELD_NUMBER: _builtins.int
+    TRACE_FAILURES_FIELD_NUMBER: _builtins.int
     events: _builtins.int
     """Events applied."""
     replayed: _builtins.int
@@ -581,6 +583,10 @@ class SessionCounts(_message.Message):
     """Commits to disk."""
     commit_failures: _builtins.int
     """Commits that failed."""
+    trace_lines: _builtins.int
+    """Lines of the runtime's traces stored."""
+    trace_failures: _builtins.int
+    """Streams of traces lost, and lines of them that could not be stored at once."""
     def __init__(
         self,
         *,
@@ -592,10 +598,12 @@ class SessionCounts(_message.Message):
         disconnects: _builtins.int = ...,
         commits: _builtins.int = ...,
         commit_failures: _builtins.int = ...,
+        trace_lines: _builtins.int = ...,
+        trace_failures: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_failures", b"commit_failures", "commits", b"commits", "disconnects", b"disconnects", "events", b"events", "gaps", b"gaps", "quarantined", b"quarantined", "replayed", b"replayed", "resets", b"resets"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["commit_failures", b"commit_failures", "commits", b"commits", "disconnects", b"disconnects", "events", b"events", "gaps", b"gaps", "quarantined", b"quarantined", "replayed", b"replayed", "resets", b"resets", "trace_failures", b"trace_failures", "trace_lines", b"trace_lines"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -624,6 +624,7 @@ class Heartbeat(_message.Message):
     LOOP_ID_FIELD_NUMBER: _builtins.int
     HEAD_FIELD_NUMBER: _builtins.int
     SPRITE_ID_FIELD_NUMBER: _builtins.int
+    TRACE_MARK_FIELD_NUMBER: _builtins.int
     sequence: _builtins.int
     """From 1, plus one for each heartbeat of this stream."""
     boot_id: _builtins.str
@@ -632,6 +633,10 @@ class Heartbeat(_message.Message):
     """Loop that `head` tells of. Empty: none."""
     sprite_id: _builtins.str
     """As in Opened."""
+    trace_mark: _builtins.int
+    """Another number whenever one of the trace files of that loop is another or has grown, so that nobody needs a
+    stream to see that there is nothing. 0: there are none.
+    """
     @_builtins.property
     def sent_at(self) -> _timestamp_pb2.Timestamp:
         """The agent's clock when the heartbeat was made."""
@@ -664,10 +669,11 @@ class Heartbeat(_message.Message):
         loop_id: _builtins.str = ...,
         head: Global___LogHead | None = ...,
         sprite_id: _builtins.str = ...,
+        trace_mark: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "granted_interval", b"granted_interval", "head", b"head", "runtime", b"runtime", "sent_at", b"sent_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "boot_id", b"boot_id", "granted_interval", b"granted_interval", "head", b"head", "loop_id", b"loop_id", "runtime", b"runtime", "sent_at", b"sent_at", "sequence", b"sequence", "sprite_id", b"sprite_id"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["agent", b"agent", "boot_id", b"boot_id", "granted_interval", b"granted_interval", "head", b"head", "loop_id", b"loop_id", "runtime", b"runtime", "sent_at", b"sent_at", "sequence", b"sequence", "sprite_id", b"sprite_id", "trace_mark", b"trace_mark"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

@@ -58,6 +58,7 @@ def test_environment_has_the_trace_and_not_the_token() -> None:
         "OPS_MANAGER_SERVICE_TOKEN": "secret",
         "OPS_MANAGER_TRACE_ID": "old",
         "TRACEPARENT": "old",
+        "DOPEJAR_TRACE_PARENT": "alt_1705180800_a3f2",
     }
     assert child_environment(ours, "t-1") == {"A": "a", "OPS_MANAGER_TRACE_ID": "t-1"}
     digits = "4bf92f3577b34da6a3ce929d0e0e4736"
