@@ -13,7 +13,7 @@ from manager.store import loop_files
 from manager.transport import LOCAL, SPRITE_SERVICE, Controlled, Retry, Transport, control_command
 from sprite_agent.connected import connected_document, connected_of, local_user
 from sprite_agent.runtime.layout import ops_directory
-from spritemesh import audit, files, traceindex
+from spritemesh import audit, files, traced, traceindex
 from spritemesh.bridge.control import Facts, facts_of_outcome, facts_of_request, intent_row
 from spritemesh.bridge.told import REFUSED, Told, told_by_refusal, told_by_silence
 from spritemesh.control import ControlRequest
@@ -48,6 +48,25 @@ def step_in(repo: str, request: ControlRequest, way: Way, *, clock: Callable[[],
 
     clock: epoch seconds. Raises OpsError: `audit_unavailable`, or why the request was refused.
     """
+    with traced.step(
+        "control",
+        "control.py",
+        f"{request.intent} {request.loop_id}",
+        intent=request.intent,
+        loop_id=request.loop_id,
+        transport=way.transport.name,
+        idempotency_key=request.idempotency_key,
+        ops_trace_id=request.trace_id,
+    ) as step:
+        done = _step_in(repo, request, way, clock)
+        told = done.controlled.told
+        step.tell(told.status, outcome=told.status, replayed=told.replayed)
+        if told.reason_code:
+            step.fail(told.reason or told.reason_code)
+    return done
+
+
+def _step_in(repo: str, request: ControlRequest, way: Way, clock: Callable[[], float]) -> Done:
     if way.transport.name != LOCAL:
         return _Remote(repo, request, way, clock).run()
     controlled = way.transport.control(request)

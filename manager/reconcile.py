@@ -17,14 +17,16 @@ from manager.core.intake import Intake
 from manager.core.observe import observe
 from manager.store import LoopStore
 from manager.transport.base import LOCAL
-from spritemesh import traceindex
+from spritemesh import traced, traceindex
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
+from spritemesh.values import text
 
 if TYPE_CHECKING:
     from manager.transport import Transport
     from superloop.ops.v1 import envelope_pb2 as pb
 
+_FILE = "reconcile.py"  # in traces
 # Failures that keep their own code whatever request met them; health knows what they mean (G.6).
 _OWN_CODES = frozenset({"projection_failed", "event_sequence_gap"})
 
@@ -49,6 +51,23 @@ def reconcile(
     Raises OpsError `state_locked` or `state_unwritable`: then the files are as they were.
     """
     settings = request.settings
+    with traced.step(
+        "reconcile",
+        _FILE,
+        settings.loop_id,
+        transport=settings.transport,
+        ops_trace_id=settings.trace_id,
+    ) as step:
+        outcome = _pass(store, transport, request, clock)
+        status = text(outcome.health.get("status"))
+        step.tell(status, health=status, reason_codes=outcome.health.get("reasonCodes"))
+        if outcome.failure_code:
+            step.fail(outcome.failure_code)
+    return outcome
+
+
+def _pass(store: LoopStore, transport: "Transport", request: Request, clock: Callable[[], float]) -> Outcome:
+    settings = request.settings
     with store.lock():
         started_at = clock()
         known, arrived = _ingest(store, transport, request)
@@ -64,25 +83,33 @@ def reconcile(
                 telemetry_writable=telemetry_writable,
             )
 
-        outcome = judge(telemetry_writable=True)
-        staging = store.stage(outcome)
-        try:
-            if not _tell_first(store, outcome):
-                staging.discard()
-                outcome = judge(telemetry_writable=False)
-                staging = store.stage(outcome)
-                _tell_last(store, outcome)
-            elif not _tell_last(store, outcome):
-                staging.discard()
-                outcome = judge(telemetry_writable=False)
-                staging = store.stage(outcome)
-            store.append_quarantine(outcome.quarantine_rows)
-            store.append_escalations(outcome.escalations)
-        except BaseException:
-            staging.discard()
-            raise
-        staging.commit()
+        with traced.step("observe", _FILE, settings.loop_id):
+            outcome = judge(telemetry_writable=True)
+        with traced.step("commit", _FILE, settings.loop_id, escalations=len(outcome.escalations)):
+            outcome = _commit(store, outcome, judge)
     index_pass(store, outcome, settings, started_at=started_at, now=now, ended_at=clock())
+    return outcome
+
+
+def _commit(store: LoopStore, outcome: Outcome, judge: Callable[..., Outcome]) -> Outcome:
+    """Put a pass on disk; it as it stands there: where telemetry cannot be written, `judge` says so."""
+    staging = store.stage(outcome)
+    try:
+        if not _tell_first(store, outcome):
+            staging.discard()
+            outcome = judge(telemetry_writable=False)
+            staging = store.stage(outcome)
+            _tell_last(store, outcome)
+        elif not _tell_last(store, outcome):
+            staging.discard()
+            outcome = judge(telemetry_writable=False)
+            staging = store.stage(outcome)
+        store.append_quarantine(outcome.quarantine_rows)
+        store.append_escalations(outcome.escalations)
+    except BaseException:
+        staging.discard()
+        raise
+    staging.commit()
     return outcome
 
 
@@ -163,15 +190,17 @@ def _ingest(store: LoopStore, transport: "Transport", request: Request) -> tuple
     step = "snapshot_unavailable"
     intake = _intake(known.cursor, request)
     try:
-        snapshot = transport.snapshot(
-            settings.loop_id, trace_id=settings.trace_id, pass_invalid_lines=request.quarantine
-        )
-        step = "events_unavailable"
-        # v1 reads on from 0 over the service when the cursor cannot be read, and fails locally.
-        if cursor_error is not None and settings.transport == LOCAL and not settings.from_start:
-            raise cursor_error
-        _drain(transport, intake, settings)
-        last_event = intake.last_event  # parses what a peer sent, so it may fail, too
+        with traced.step("fetch", _FILE, settings.loop_id) as fetching:
+            snapshot = transport.snapshot(
+                settings.loop_id, trace_id=settings.trace_id, pass_invalid_lines=request.quarantine
+            )
+            step = "events_unavailable"
+            # v1 reads on from 0 over the service when the cursor cannot be read, and fails locally.
+            if cursor_error is not None and settings.transport == LOCAL and not settings.from_start:
+                raise cursor_error
+            _drain(transport, intake, settings)
+            last_event = intake.last_event  # parses what a peer sent, so it may fail, too
+            fetching.tell(f"{intake.numbers.events} events", events=intake.numbers.events)
     except OpsError as error:
         return known, Arrived(
             snapshot=snapshot,

@@ -115,7 +115,7 @@ def tree(document: JSON, title: str = "") -> RenderableType:
     """Any document as a tree of its members."""
     from rich.tree import Tree
 
-    root = Tree(_bold(title or _title(document)))
+    root = Tree(bold(title or _title(document)))
     _grow(root, document)
     return root
 
@@ -156,7 +156,7 @@ def health(document: JSON, failure: JSON = None) -> RenderableType:
     for reason in reasons if isinstance(reasons, list) else ():
         measured = f"{shown(get(reason, 'metric'))} {shown(get(reason, 'observed'))}"
         words = (
-            _bold(shown(get(reason, "code"))),
+            bold(shown(get(reason, "code"))),
             word(get(reason, "severity")),
             plain(f"{measured} (threshold {shown(get(reason, 'threshold'))})"),
         )
@@ -178,36 +178,6 @@ def snapshot(document: JSON) -> RenderableType:
         sizes = [shown(get(artifact, field)) if there else "-" for field in ("sizeBytes", "lineCount")]
         table.add_row(plain(shown(name)), *sizes, word(get(artifact, "path")), style=None if there else "dim")
     return Group(_heading(document), facts(document, _SNAPSHOT_FACTS), table)
-
-
-def trace(document: JSON) -> RenderableType:
-    """The tree of a trace: of each step when it began, how long it took, and how it ended."""
-    from rich.tree import Tree
-
-    words = (shown(get(document, "traceId")), shown(get(document, "startedAt")))
-    root = Tree(_bold(words[0]).append(f"  {words[1]}  {_seconds(get(document, 'durationSeconds'))}", "dim"))
-    _grow_steps(root, get(document, "steps"))
-    for name in ("skippedLines", "leftOutSteps"):
-        if get(document, name) is not None:
-            root.add(plain(f"{name} {shown(get(document, name))}", "yellow"))
-    return root
-
-
-def recent_traces(document: JSON) -> RenderableType:
-    """The list of the last traces, the latest first, for 80 columns: of one, `trace` tells more."""
-    table = grid("trace id", "last step", "status", "loops")
-    for column in table.columns[:3]:
-        column.no_wrap = True  # to be copied
-    table.columns[3].overflow = "ellipsis"
-    traces = get(document, "traces")
-    for row in traces if isinstance(traces, list) else ():
-        loops, last = get(row, "loops"), shown(get(row, "lastAt"))
-        # Without spaces, so that they stay in one line.
-        names = ",".join(map(shown, loops)) if isinstance(loops, list) else "-"
-        # 01-31 12:00:00: the year and parts of seconds would take the room of the rest.
-        time = plain(last[5:19].replace("T", " "))
-        table.add_row(plain(shown(get(row, "traceId"))), time, word(get(row, "status")), plain(names))
-    return table
 
 
 def event_line(document: JSON) -> str:
@@ -237,7 +207,7 @@ def facts(document: JSON, rows: Mapping[str, tuple[str, ...]]) -> Table:
             label, _, path = place.rpartition(" ")
             value = get(document, *path.split("."))
             if value is not None and value not in ([], {}):
-                words.append(plain(f"{label} " if label else "").append_text(_members(value)))
+                words.append(plain(f"{label} " if label else "").append_text(members(value)))
         table.add_row(name, plain("  ").join(words) if words else word(None))
     return table
 
@@ -255,10 +225,10 @@ def grid(*columns: str) -> Table:
 
 def _heading(document: JSON) -> Text:
     loop, repo = (get(document, "source", name) for name in ("loopId", "repoPath"))
-    return _bold(shown(loop)).append(f"  {shown(repo)}", style="not bold dim")
+    return bold(shown(loop)).append(f"  {shown(repo)}", style="not bold dim")
 
 
-def _members(value: JSON) -> Text:
+def members(value: JSON) -> Text:
     """A value in a row of facts: an object as `name=value` of each member."""
     if not isinstance(value, dict):
         return word(value)
@@ -284,7 +254,7 @@ def plain(text: str, style: str = "") -> Text:
     return Text(text, style=style)
 
 
-def _bold(text: str) -> Text:
+def bold(text: str) -> Text:
     return plain(text, "bold")
 
 
@@ -293,31 +263,9 @@ def _title(document: JSON) -> str:
     return shown(first(*names, "document"))
 
 
-def _grow_steps(branch: Tree, steps: JSON) -> None:
-    for step in steps if isinstance(steps, list) else ():
-        label = plain(f"+{_seconds(get(step, 'offsetSeconds'))}  ", "dim").append_text(
-            _bold(shown(get(step, "kind")))
-        )
-        if get(step, "status") is not None:
-            label.append("  ").append_text(word(get(step, "status")))
-        if get(step, "durationSeconds") is not None:
-            label.append(f"  {_seconds(get(step, 'durationSeconds'))}")
-        label.append(f"  {shown(get(step, 'loopId'))}", "cyan")
-        if get(step, "detail"):
-            label.append("  ").append_text(_members(get(step, "detail")))
-        _grow_steps(branch.add(label), get(step, "steps"))
-
-
-def _seconds(value: JSON) -> str:
-    number = isinstance(value, int | float) and not isinstance(value, bool)
-    return f"{value:.3f} s" if number else shown(value)
-
-
 def _grow(branch: Tree, value: JSON) -> None:
-    members = (
-        enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
-    )
-    for name, member in members:
+    pairs = enumerate(value) if isinstance(value, list) else value.items() if isinstance(value, dict) else ()
+    for name, member in pairs:
         label = plain(shown(name), "dim")
         if isinstance(member, dict | list) and member:
             _grow(branch.add(label), member)

@@ -20,7 +20,7 @@ from manager.alerts.progress import Budget, Order, Progress
 from manager.alerts.source import count_lines, read_lines, read_offset
 from manager.core.alert_rows import Head, broken_row
 from manager.store import LoopFiles, LoopStore
-from spritemesh import files
+from spritemesh import files, traced
 from spritemesh.errors import OpsError
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc
@@ -56,7 +56,8 @@ def dispatch(
     budget = Budget(seconds)
     # Another lock than that of passes: a sink that hangs must not hold up those.
     turn = os.path.join(paths.ops, "telemetry")
-    with files.locked_directory(turn, wait_seconds=lock_wait):
+    told = traced.step("alerts", "dispatch.py", order.loop_id, ops_trace_id=order.trace_id)
+    with told, files.locked_directory(turn, wait_seconds=lock_wait):
         offset = read_offset(paths.alert_state)
         lines = count_lines(paths.escalations)
         progress = Progress(paths, order, offset=offset, lines=lines, clock=clock)
@@ -73,6 +74,13 @@ def dispatch(
                 f"{paths.alert_state}: escalationsLineOffset is {offset}, but {paths.escalations} has {lines}"
                 " lines",
             )
+        counts = progress.counts
+        told.tell(
+            f"{counts.dispatched} dispatched, {counts.failed} failed",
+            dispatched=counts.dispatched,
+            failed=counts.failed,
+            reason_codes=sorted(counts.reasons),
+        )
         return progress.write_state()
 
 

@@ -6,8 +6,8 @@ from spritemesh.program import Command, Program
 
 COMMANDS: dict[str, Command] = {
     "status": Command("manager.cli.status", "tell how a loop is, from the manager's files"),
-    "run": Command("manager.cli.run", "watch a whole fleet, live, until stopped"),
-    "top": Command("manager.cli.top", "watch a fleet that a manager runs, live"),
+    "run": Command("manager.cli.run", "watch a whole fleet, live, until stopped", stays=True),
+    "top": Command("manager.cli.top", "watch a fleet that a manager runs, live", stays=True),
     "fleet": Command("manager.cli.fleet", "fleet status: tell how the loops of a running manager are"),
     "reconcile": Command(
         "manager.cli.reconcile", "read what is new of a loop, and bring the manager's files up to date"

@@ -1,6 +1,8 @@
 """`reconcile`: read what is new of a loop, and bring the manager's files up to date (contract G, K)."""
 
 import argparse
+import sys
+from contextlib import closing
 
 from manager import render
 from manager.alerts.dispatch import after_pass
@@ -10,8 +12,9 @@ from manager.cli.catalog import alert_catalog_path
 from manager.cli.judgement import alerts_enabled, configure_alerts, configure_judgement, read_judgement
 from manager.cli.output import add_output_flags, emit
 from manager.cli.source import add_transport_flags, check_transport, open_chosen
-from manager.core.facts import Settings
+from manager.core.facts import Outcome, Settings
 from manager.reconcile import Request, reconcile
+from manager.runtime_traces import drain
 from manager.store import LoopFiles, LoopStore, loop_files
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh import modes
@@ -60,11 +63,22 @@ def run(args: argparse.Namespace) -> int:
     settings = _settings(args, repo, paths)
 
     request = Request(settings, quarantine=args.on_invalid_line == "quarantine")
-    transport = open_chosen(args, repo)
-    try:
+    with closing(open_chosen(args, repo)) as transport:
         outcome = reconcile(LoopStore(paths), transport, request)
-    finally:
-        transport.close()
+        broken = _tell(args, repo, paths, settings, outcome)
+        if not outcome.failure_code:
+            trouble = drain(paths, transport, args.loop)
+            if trouble is not None:
+                sys.stderr.write(f"warning: traces_unavailable: {trouble.reason}: {trouble.message}\n")
+    if broken is not None:
+        raise broken
+    return 1 if outcome.failure_code else 0
+
+
+def _tell(
+    args: argparse.Namespace, repo: str, paths: LoopFiles, settings: Settings, outcome: Outcome
+) -> Exception | None:
+    """Print what came of a pass, and send its alerts; what kept it from being printed."""
     failed = bool(outcome.failure_code)
     broken: Exception | None = None
     # Before the alerts, which take their time: whoever ends that must not lose the document.
@@ -80,9 +94,7 @@ def run(args: argparse.Namespace) -> int:
     if alerts_enabled(args.alerts_enabled):
         catalog = alert_catalog_path(args.alert_config_file)
         after_pass(paths, Order(repo, args.loop, settings.trace_id or "", catalog))
-    if broken is not None:
-        raise broken
-    return 1 if failed else 0
+    return broken
 
 
 # --- flags ------------------------------------------------------------------------------------------

@@ -2,11 +2,12 @@
 
 import argparse
 
-from manager import render
+from manager import render_trace
 from manager.cli.output import add_output_flags, emit
 from manager.core.trace import recent_document, trace_document
 from manager.core.trace_rows import Row, merge
 from manager.store import loop_files
+from manager.store.spans import spans_around, spans_under
 from manager.store.traces import artifact_rows, known_loops
 from sprite_agent.runtime.layout import resolve_repo
 from spritemesh import traceindex
@@ -21,7 +22,9 @@ _MAX_RECENT = 1000
 
 
 def configure(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("trace_id", nargs="?", metavar="ID", help="trace id to look up")
+    parser.add_argument(
+        "trace_id", nargs="?", metavar="ID", help="trace id to look up, or id of a span of the runtime"
+    )
     parser.add_argument("--repo", metavar="DIR", help="repository (default: current directory)")
     parser.add_argument("--loop", metavar="ID", help="only what happened to this loop")
     parser.add_argument(
@@ -36,9 +39,12 @@ def run(args: argparse.Namespace) -> int:
     if bool(args.trace_id) == bool(args.recent):
         raise refused("ID", "or --recent is required, and not both")
     if args.recent:
-        document, table = _recent(repo, loop, args.recent), render.recent_traces
+        document, table = _recent(repo, loop, args.recent), render_trace.recent_traces
     else:
-        document, table = _look_up(repo, loop, validate_trace_id(args.trace_id, field="ID")), render.trace
+        document, table = (
+            _look_up(repo, loop, validate_trace_id(args.trace_id, field="ID")),
+            render_trace.trace,
+        )
     emit(document, pretty=args.pretty, output=args.output, table=table)
     return 0
 
@@ -54,8 +60,12 @@ def _look_up(repo: str, loop: str, trace_id: str) -> JSON:
     """The tree of a trace; under the other spelling of its id when there is nothing under this one."""
     for spelling in filter(None, (trace_id, other_spelling(trace_id))):
         entries, skipped, left_out = _collect(repo, loop, spelling)
-        if entries:
-            return trace_document(spelling, repo, entries, skipped=skipped, left_out=left_out)
+        spans = spans_under(repo, _loops(repo, loop, entries), spelling)
+        if entries or spans.found:
+            return trace_document(spelling, repo, entries, spans=spans, skipped=skipped, left_out=left_out)
+    spans, root_id = spans_around(repo, _loops(repo, loop, []), trace_id)
+    if spans.found:
+        return trace_document(root_id, repo, [], spans=spans)
     where = f"of loop {printable(loop)} in {repo}" if loop else f"in {repo}"
     raise OpsError("trace_not_found", f"no artifact {where} has trace id {printable(trace_id)}", field="ID")
 
@@ -68,9 +78,7 @@ def _collect(repo: str, loop: str, trace_id: str) -> tuple[list[Entry], int, int
     )
     entries = merge([], map(Row, own))
     skipped = found.damaged
-    # Without an index nobody knows which loops it was about.
-    loops = {entry.loop_id for entry in entries} or known_loops(repo)
-    for loop_id in [loop] if loop else sorted(loops):
+    for loop_id in _loops(repo, loop, entries):
         try:
             files = loop_files(repo, loop_id)
         except OpsError:
@@ -80,3 +88,8 @@ def _collect(repo: str, loop: str, trace_id: str) -> tuple[list[Entry], int, int
         for rows in artifacts:
             entries = merge(entries, rows)
     return entries, skipped, found.left_out
+
+
+def _loops(repo: str, loop: str, entries: list[Entry]) -> list[str]:
+    """The loops to look at. Without an index nobody knows which a trace was about."""
+    return [loop] if loop else sorted({entry.loop_id for entry in entries} or known_loops(repo))

@@ -53,18 +53,17 @@ def read_cursor(document: JSON, path: str) -> Cursor:
         return Cursor(offset, Place(offset))
     if line > _LAST_LINE:
         raise OpsError("cursor_invalid", f"cursor {path}: position.line is no line number")
-    digest, first_line = _digest(get(position, "logDigest")), _digest(get(position, "firstLineDigest"))
+    place = read_place(position, line=line)
     memory = Memory(_value(get(position, "lastSnapshotValue")), _value(get(position, "lastEventValue")))
-    if not digest:
+    if not place.digest:
         return Cursor(offset, Place(offset), memory)
-    return Cursor(offset, Place(line, digest, first_line), memory)
+    return Cursor(offset, place, memory)
 
 
 def cursor_document(
     cursor: Cursor, *, now: float, repo_path: str, loop_id: str, line_count: int
 ) -> dict[str, JSON]:
     """The document cursor.json. line_count: complete lines of the log."""
-    place = cursor.place
     return {
         "schemaVersion": "v1",
         "repoPath": repo_path,
@@ -76,14 +75,28 @@ def cursor_document(
         "position": drop(
             {
                 "offset": cursor.offset,
-                "line": place.line,
-                "logDigest": place.digest.hex() or None,
-                "firstLineDigest": place.first_line_digest.hex() or None,
+                **place_document(cursor.place),
                 "lastSnapshotValue": cursor.memory.snapshot_value,
                 "lastEventValue": cursor.memory.event_value,
             }
         ),
     }
+
+
+def read_place(document: JSON, *, line: int) -> Place:
+    """The place whose digests an object tells; what is no digest counts as not known."""
+    return Place(line, _digest(get(document, "logDigest")), _digest(get(document, "firstLineDigest")))
+
+
+def place_document(place: Place) -> dict[str, JSON]:
+    """A place as documents spell it."""
+    return drop(
+        {
+            "line": place.line,
+            "logDigest": place.digest.hex() or None,
+            "firstLineDigest": place.first_line_digest.hex() or None,
+        }
+    )
 
 
 def _value(value: JSON) -> int | None:

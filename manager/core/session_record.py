@@ -73,6 +73,8 @@ def session_document(loop: LiveLoop, now: float) -> dict[str, JSON]:
             "gaps": counts.gaps,
             "resets": counts.resets,
             "disconnects": counts.disconnects,
+            "traceLines": counts.trace_lines,
+            "traceFailures": counts.trace_failures,
         },
     }
 

@@ -1,5 +1,5 @@
 """What happened under one trace id, as a tree: intent, invocation, runtime, confirmation and effect; pass,
-escalation and alert (`ops-manager trace`).
+escalation and alert; and what the runtime's own spans tell below them (`ops-manager trace`).
 
 The index tells times to the millisecond; the rows of artifacts tell of what the index lacks, because v1 tools
 wrote it or because the entry is gone. Both are `Entry`, and a step that both tell of is one step.
@@ -9,6 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 from manager.core.trace_rows import CUT_SECONDS
+from manager.core.trace_spans import NO_SPANS, Cause, Spans, below, grow
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc_milliseconds
 from spritemesh.traceentry import Entry
@@ -35,18 +36,32 @@ _KINDS = (
 
 
 def trace_document(
-    trace_id: str, repo_path: str, entries: Sequence[Entry], *, skipped: int = 0, left_out: int = 0
+    trace_id: str,
+    repo_path: str,
+    entries: Sequence[Entry],
+    *,
+    spans: Spans = NO_SPANS,
+    skipped: int = 0,
+    left_out: int = 0,
 ) -> dict[str, JSON]:
-    """The tree of a trace. entries: at least one. skipped: damaged lines. left_out: entries of a trace that
-    has too many, the oldest ones."""
+    """The tree of a trace, or of a span. entries and spans: at least one of both. skipped: damaged lines.
+    left_out: entries of a trace that has too many, the oldest ones."""
     ordered, parents = _in_family(sorted(_once(entries), key=_order))
-    start = min(entry.at for entry in ordered)
-    end = max(entry.at + (entry.seconds or 0.0) for entry in ordered)
+    shown, more = below(spans.found, trace_id)
+    more += spans.left_out
+    start = min([entry.at for entry in ordered] + [span.at for span in shown])
+    end = max(
+        [entry.at + (entry.seconds or 0.0) for entry in ordered] + [span.at + span.seconds for span in shown]
+    )
     steps = [_step(entry, start) for entry in ordered]
     roots: list[JSON] = []
     for place in sorted(range(len(ordered)), key=lambda place: _order(ordered[place])):
         above = parents[place]
         (roots if above is None else steps[above].setdefault("steps", [])).append(steps[place])
+    causes = [
+        Cause(entry.kind, entry.loop_id, entry.at, step) for entry, step in zip(ordered, steps, strict=True)
+    ]
+    roots += grow(shown, causes, start)
     return drop(
         {
             "schemaVersion": SCHEMA_VERSION,
@@ -55,11 +70,15 @@ def trace_document(
             "startedAt": format_utc_milliseconds(start),
             "endedAt": format_utc_milliseconds(end),
             "durationSeconds": _rounded(end - start),
-            "loops": sorted({entry.loop_id for entry in ordered}),
+            "loops": sorted(
+                {entry.loop_id for entry in ordered} | {span.loop_id for span in shown if span.loop_id}
+            ),
             "stepCount": len(ordered),
+            "spanCount": len(shown) or None,
             "steps": roots,
-            "skippedLines": skipped or None,
+            "skippedLines": skipped + spans.damaged or None,
             "leftOutSteps": left_out or None,
+            "leftOutSpans": more or None,
         }
     )
 

@@ -71,15 +71,25 @@ class Children:
         )
         os.close(reading)
 
-    def start(self, name: str, module: str, *words: str, may_end: bool = False) -> Child:
-        """A program in a group of its own, so that Ctrl-C reaches only us and the end has an order."""
+    def start(
+        self,
+        name: str,
+        module: str,
+        *words: str,
+        may_end: bool = False,
+        variables: Mapping[str, str] | None = None,
+    ) -> Child:
+        """A program in a group of its own, so that Ctrl-C reaches only us and the end has an order.
+
+        variables: of its environment, beside those of all.
+        """
         errors = os.path.join(self._directory, f"{len(self._children)}.txt")
         # The keeper must hear of whatever runs.
         with self._ending.held():
             with open(errors, "w", encoding="utf-8") as stderr:
                 process = subprocess.Popen(
                     [sys.executable, "-m", module, *words],
-                    env=self._environment,
+                    env={**self._environment, **(variables or {})},
                     stdin=subprocess.DEVNULL,
                     stdout=subprocess.PIPE,
                     stderr=stderr,

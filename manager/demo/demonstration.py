@@ -19,8 +19,9 @@ from manager.demo.screen import Screen
 from manager.fleet.registry import registry_path
 from manager.transport.base import Endpoint
 from sprite_agent.demo.script import Scenario
+from sprite_agent.runtime.layout import loop_paths
 from spritemesh import files, jsontext
-from spritemesh.names import SERVICE_TOKEN_VARIABLE
+from spritemesh.names import SERVICE_TOKEN_VARIABLE, TRACING_FILE_VARIABLE, TRACING_VARIABLE
 from spritemesh.traceparent import TRACEPARENT_VARIABLE
 from spritemesh.values import get
 from superloop.ops.v1 import manager_pb2 as pb
@@ -31,6 +32,8 @@ if TYPE_CHECKING:
 # How long the fleet may take until it is worth looking at.
 _SETTLE_SECONDS = 15.0
 _LOOK_SECONDS = 0.1
+# Variables by which real managers and runtimes are set up.
+_NOT_OURS = ("OPS_", "DOPEJAR_", TRACEPARENT_VARIABLE)
 # Of a runtime's own repository, which is only read.
 _SPRITE_ID = "demonstration"
 
@@ -74,7 +77,7 @@ class _Demonstration:
         self._manager_token_file, self._manager_token = _make_token(work, "manager.token")
         self._urls: dict[str, str] = {}
         # What is set for real managers must not tell real people of a demonstration.
-        names = [name for name in os.environ if not name.startswith("OPS_") and name != TRACEPARENT_VARIABLE]
+        names = [name for name in os.environ if not name.startswith(_NOT_OURS)]
         environment = {name: os.environ[name] for name in names} | {SERVICE_TOKEN_VARIABLE: token}
         heartbeat = loops[0].heartbeat if loops[0].repo else ""
         self._children = Children(work, "" if os.path.exists(heartbeat) else heartbeat, environment, ending)
@@ -118,17 +121,18 @@ class _Demonstration:
             return loop.repo
         repo = tempfile.mkdtemp(prefix="sprite-", dir=self._work)
         words = ("demo-loop", "--repo", repo, "--loop", loop.loop_id, *loop.words)
-        self._children.start(f"loop {loop.loop_id}", "sprite_agent", *words, may_end=True)
+        traced = _traced(repo, loop)
+        self._children.start(f"loop {loop.loop_id}", "sprite_agent", *words, may_end=True, variables=traced)
         return repo
 
     def _start_agent(self, loop: Loop, repo: str) -> Child:
-        words = ["serve", "--repo", repo, "--grpc", "127.0.0.1:0"]
+        words, name = ["serve", "--repo", repo, "--grpc", "127.0.0.1:0"], f"agent of {loop.loop_id}"
         if loop.repo:
-            words += ["--sprite-id", _SPRITE_ID]
-        else:
-            runtime = os.path.join(os.path.dirname(sys.executable), "superloop-demo")
-            words += ["--runtime-command", runtime]
-        return self._children.start(f"agent of {loop.loop_id}", "sprite_agent", *words)
+            return self._children.start(name, "sprite_agent", *words, "--sprite-id", _SPRITE_ID)
+        runtime = os.path.join(os.path.dirname(sys.executable), "superloop-demo")
+        words += ["--runtime-command", runtime]
+        # What it runs to step in traces where it does itself.
+        return self._children.start(name, "sprite_agent", *words, variables=_traced(repo, loop))
 
     def _register(self) -> None:
         entries = [
@@ -172,6 +176,13 @@ class _Demonstration:
                 yield f"  {hint}"
         if not waiting:
             yield f"  {recent_hint(self._repo)}"
+
+
+def _traced(repo: str, loop: Loop) -> dict[str, str]:
+    """Variables with which a demo loop traces into its own directory, which is there then."""
+    directory = os.path.join(repo, loop_paths(loop.loop_id).directory)
+    os.makedirs(directory, exist_ok=True)
+    return {TRACING_VARIABLE: "1", TRACING_FILE_VARIABLE: os.path.join(directory, "trace.jsonl")}
 
 
 def _is_settled(loop: Loop, view: pb.LoopView) -> bool:

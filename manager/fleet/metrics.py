@@ -44,6 +44,11 @@ _TOTALS = {
     "disconnects": ("disconnects", "Connections lost."),
     "commits": ("commits", "Commits to disk."),
     "commit_failures": ("commit_failures", "Commits that failed."),
+    "trace_lines": ("trace_lines", "Lines of the runtimes' traces that were stored."),
+    "trace_failures": (
+        "trace_failures",
+        "Streams of traces that were lost, and lines of them that could not be stored at once.",
+    ),
 }
 
 

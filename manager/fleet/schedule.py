@@ -120,9 +120,13 @@ class Schedule:
                     if history is not None:
                         session.loop.remember(history)
                 turn = time.monotonic()
+            read = set(whole)
             for session in few:
                 if session.loop.due_at() is None or not session.is_owner:
                     continue  # its session ended meanwhile
+                if session.loop.is_whole and session not in read:
+                    self.look(session)  # it became so while others' rows were read: its own are yet to come
+                    continue
                 try:
                     writes.append((session, self._step(session)))
                 except Exception as defect:

@@ -19,10 +19,13 @@ from manager.core.registry import Entry
 from manager.fleet.commits import SessionStore, defect_error
 from manager.fleet.retries import Queue, delay, trace_word
 from manager.fleet.sources import Source
+from manager.fleet.tracedesk import TraceDesk
+from manager.fleet.traces import LoopTraces
 from manager.store import LoopStore
+from manager.store.runtime_traces import TraceStore
 from manager.transport.base import Endpoint
 from manager.transport.channel import goodbye_error
-from spritemesh import files
+from spritemesh import files, traced
 from spritemesh.errors import OpsError
 from spritemesh.ids import new_trace_id
 from spritemesh.jsontext import JSON
@@ -88,9 +91,11 @@ class Session:
         host: Host,
         gate: asyncio.Semaphore,
         clock: Callable[[], float],
+        desk: TraceDesk,
     ) -> None:
         self.plan = plan
         self.store = SessionStore(store)
+        self.traces = LoopTraces(self, TraceStore(store.paths, self.loop_id), desk)
         self.loop = LiveLoop(plan.settings, Known(), clock())
         self.patient = False
         self.room = asyncio.Event()  # set when a step was written
@@ -111,6 +116,7 @@ class Session:
         self._probing: asyncio.Task[None] | None = None
         self._owned: tuple[int, int] | None = None
         self._is_leaving = False
+        self._parting: asyncio.TimerHandle | None = None  # ends the watch if it does not end by itself
 
     @property
     def loop_id(self) -> str:
@@ -124,10 +130,16 @@ class Session:
             try:
                 await self._watch()
             finally:
-                self.loop.close(self._clock())
-                self._host.changed(self)
-                await self._last_step()
-                self.is_owner = False
+                # The rest is not watching: cut short, it would give up the lock in the middle of a write.
+                if self._parting is not None:
+                    self._parting.cancel()
+                try:
+                    await self.traces.settle()
+                    self.loop.close(self._clock())
+                    self._host.changed(self)
+                    await self._last_step()
+                finally:
+                    self.is_owner = False
 
     def has_lost_its_place(self) -> bool:
         """Whether the directory was removed or moved away: the lock on it holds nobody off any more."""
@@ -136,6 +148,7 @@ class Session:
     def displace(self) -> None:
         """Write no more: whoever takes the lock of the directory that is there now does."""
         self.is_displaced, self.is_owner = True, False
+        self.traces.halt()
 
     def leave(self, task: asyncio.Task[None]) -> None:
         """End soon, as by cancelling its task, but with no read cancelled while it waits: see `_break`.
@@ -148,7 +161,15 @@ class Session:
             task.cancel()  # no gRPC is read
             return
         self._break(OpsError("stream_broken", "the session ends"))
-        asyncio.get_running_loop().call_later(_PARTING_SECONDS, task.cancel)
+        self._parting = asyncio.get_running_loop().call_later(_PARTING_SECONDS, task.cancel)
+
+    def changed(self) -> None:
+        """Something else is told of it."""
+        self._host.changed(self)
+
+    def now(self) -> float:
+        """Epoch seconds, of the clock that all sessions share."""
+        return self._clock()
 
     def tick(self, now: float) -> None:
         """Time has passed: once a second."""
@@ -252,12 +273,19 @@ class Session:
             # It knows the task, whose end knows the frames, which know this session and the connection.
             self._limit = None
         _forget_frames(error)
+        if self._up_at is not None:
+            self._note("lost", error.reason)
         moved, behind = loop.intake.place.line > line, loop.head_line > loop.intake.place.line
         # A way so slow that nothing arrived before it was given up wants small pieces and patience, until all
         # has come.
         slow = behind and (self.patient or (self._up_at is not None and not moved))
         self.patient = error.row.fault in _OF_THE_WAY and slow
         return error
+
+    def _note(self, what: str, reason: str = "") -> None:
+        """Tell traces what became of the connection."""
+        loop_id, trace_id = self.loop_id, self.loop.settings.trace_id
+        traced.event(what, "session.py", loop_id, loop_id=loop_id, reason=reason, ops_trace_id=trace_id)
 
     def _forget(self) -> None:
         """Of the connection before."""
@@ -303,6 +331,7 @@ class Session:
                     if self._up_at is None:
                         self._up_at = time.monotonic()
                         loop.up(message.opened, now)
+                        self._note("connect")
                     if loop.known.state is None:
                         await self._ask_for_snapshot(source, trace_id)
                 self._host.changed(self)
@@ -332,6 +361,7 @@ class Session:
                         self._learn_clock(sent, heartbeat.sent_at.ToNanoseconds() / 1e9, now)
                     loop.beat(heartbeat, now)
                     self._host.heard(self, heartbeat, now)
+                    self.traces.heard(source, heartbeat.trace_mark)
                     self._host.changed(self)
             # It drains, and the stream of events says goodbye.
             self._host.ended(self)
@@ -378,11 +408,15 @@ class Session:
     async def _leave(self, source: Source, beats: "asyncio.Task[None] | None") -> None:
         self._source = None
         await source.close()
-        if beats is not None:
-            done, _ = await asyncio.wait((beats,), timeout=_LEAVE_SECONDS)
-            if not done:
+        try:
+            if beats is not None:
+                await asyncio.wait((beats,), timeout=_LEAVE_SECONDS)
+        finally:
+            # Whoever waits here may be cancelled: it goes on listening then, for nobody.
+            if beats is not None and not beats.done():
                 beats.cancel()
                 await asyncio.wait((beats,))
+            await self.traces.leave(0.0 if self.plan.endpoint is None else _LEAVE_SECONDS)
 
 
 def _forget_frames(error: OpsError) -> None:

@@ -4,7 +4,7 @@ All give the same messages, so that a session does not know which of them it rea
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing
 from typing import Any, Protocol, TypeVar
@@ -19,16 +19,19 @@ from sprite_agent.heartbeat import HeartbeatSource
 from sprite_agent.lag import LagProbe
 from sprite_agent.runtime.repository import Repository
 from sprite_agent.services.sprite import SpriteService
+from sprite_agent.services.telemetry import TelemetryService
 from spritemesh.errors import OpsError
 from spritemesh.ids import new_boot_id
 from superloop.ops.v1 import envelope_pb2 as pb
-from superloop.ops.v1 import sprite_pb2
+from superloop.ops.v1 import sprite_pb2, telemetry_pb2
 
 _T = TypeVar("_T")
 Message = sprite_pb2.WatchEventsResponse
 # Bookmarks while nothing happens prove little beside heartbeats.
 BOOKMARK_SECONDS = 30.0
 HEARTBEAT_SECONDS = 5.0
+# The longest that is granted: heartbeats tell when there is more.
+TRACE_BOOKMARK_SECONDS = 60.0
 # On a way that broke before a whole batch had come.
 PATIENT_BATCH_BYTES = 4096
 # How often a v1 service is asked, which cannot tell by itself.
@@ -52,6 +55,12 @@ class Source(Protocol):
 
     def heartbeats(self) -> AsyncGenerator[sprite_pb2.Heartbeat, None]:
         """The agent's heartbeats."""
+        ...
+
+    def traces(
+        self, after: Sequence[telemetry_pb2.FilePlace], /
+    ) -> AsyncGenerator[telemetry_pb2.WatchTracesResponse, None]:
+        """The messages of a stream of trace lines that follows, after places in the sprite's files."""
         ...
 
     async def snapshot(self, trace_id: str) -> pb.LoopRunSnapshot:
@@ -91,6 +100,16 @@ class AgentSource:
     def heartbeats(self) -> AsyncGenerator[sprite_pb2.Heartbeat, None]:
         return self._link.heartbeats(self._loop_id, interval=HEARTBEAT_SECONDS)
 
+    def traces(
+        self, after: Sequence[telemetry_pb2.FilePlace]
+    ) -> AsyncGenerator[telemetry_pb2.WatchTracesResponse, None]:
+        return self._link.traces(
+            self._loop_id,
+            after,
+            bookmark_seconds=TRACE_BOOKMARK_SECONDS,
+            max_batch_bytes=self._batch_bytes,
+        )
+
     async def snapshot(self, trace_id: str) -> pb.LoopRunSnapshot:
         return await self._link.snapshot(self._loop_id, trace_id=trace_id)
 
@@ -121,6 +140,7 @@ class LocalSprite:
         self._repository = repository
         heartbeats = HeartbeatSource(repository, self._lag)
         self.service = SpriteService(repository, self._hub, heartbeats, self._drain, self._pool)
+        self.telemetry = TelemetryService(repository, self._hub, self._drain, self._pool)
 
     def close(self) -> None:
         """Release files and threads; nobody may read any more."""
@@ -136,6 +156,7 @@ class LocalSource:
 
     def __init__(self, sprite: LocalSprite, loop_id: str) -> None:
         self._service = sprite.service
+        self._telemetry = sprite.telemetry
         self._loop_id = loop_id
 
     async def events(
@@ -156,6 +177,16 @@ class LocalSource:
         async with aclosing(_generator(self._service.WatchHeartbeats(request, _NoMetadata()))) as messages:
             async for message in messages:
                 yield message.heartbeat
+
+    async def traces(
+        self, after: Sequence[telemetry_pb2.FilePlace]
+    ) -> AsyncGenerator[telemetry_pb2.WatchTracesResponse, None]:
+        request = telemetry_pb2.WatchTracesRequest(loop_id=self._loop_id, after=after, follow=True)
+        request.bookmark_interval.FromSeconds(int(TRACE_BOOKMARK_SECONDS))
+        async with aclosing(_generator(self._telemetry.WatchTraces(request, _NoMetadata()))) as messages:
+            async for message in messages:
+                yield message
+                await asyncio.sleep(0)
 
     async def snapshot(self, trace_id: str) -> pb.LoopRunSnapshot:
         request = sprite_pb2.GetSnapshotRequest(
@@ -214,6 +245,11 @@ class HttpSource:
     async def heartbeats(self) -> AsyncGenerator[sprite_pb2.Heartbeat, None]:
         await asyncio.Event().wait()
         yield sprite_pb2.Heartbeat()
+
+    def traces(
+        self, _after: Sequence[telemetry_pb2.FilePlace]
+    ) -> AsyncGenerator[telemetry_pb2.WatchTracesResponse, None]:
+        raise OpsError("unsupported_method", "a v1 service has no traces")
 
     async def snapshot(self, trace_id: str) -> pb.LoopRunSnapshot:
         return await self._run(lambda: self._transport.snapshot(self._loop_id, trace_id=trace_id))

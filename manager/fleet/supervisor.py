@@ -21,6 +21,7 @@ from manager.fleet.registry import endpoint_of
 from manager.fleet.schedule import Schedule
 from manager.fleet.session import Plan, Session
 from manager.fleet.sources import Source, Sources
+from manager.fleet.tracedesk import TraceDesk
 from manager.store import LoopStore, loop_files
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import manager_pb2 as pb
@@ -59,6 +60,7 @@ class Supervisor:
         self._sources = Sources(repo)
         self._clock = SteadyClock()
         self._schedule = Schedule(repo, self._committed, self._clock)
+        self._traces = TraceDesk()
         self._gate = asyncio.Semaphore(_CONNECTING)
         self._sessions: dict[str, tuple[Session, asyncio.Task[None]]] = {}
         self._entries: dict[str, Entry] = {}
@@ -110,6 +112,7 @@ class Supervisor:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         self._schedule.close()
+        await self._traces.close()
         self._sources.close()
         if self._alerts is not None:
             await asyncio.to_thread(self._alerts.close)
@@ -117,7 +120,7 @@ class Supervisor:
     def _begin(self, entry: Entry) -> None:
         plan = Plan(entry, endpoint_of(entry, self._environment), self._settings(entry))
         store = LoopStore(loop_files(self._repo, entry.loop_id))
-        session = Session(plan, store, self, self._gate, self._clock)
+        session = Session(plan, store, self, self._gate, self._clock, self._traces)
         task = asyncio.create_task(session.run(), name=f"session {entry.loop_id}")
         task.add_done_callback(_tell_defect)
         self._sessions[entry.loop_id] = session, task

@@ -30,6 +30,8 @@ class LoopFiles(NamedTuple):
     quarantine: str
     session: str
     session_telemetry: str
+    runtime_traces: str
+    traces_cursor: str
     alert_state: str
     alert_telemetry: str
     alert_retries: str
@@ -68,6 +70,8 @@ _NAMES = {
     "quarantine": "telemetry/quarantine.jsonl",
     "session": "session.json",
     "session_telemetry": "telemetry/session.jsonl",
+    "runtime_traces": "telemetry/traces.jsonl",
+    "traces_cursor": "traces-cursor.json",
     "alert_state": "alert-dispatch-state.json",
     "alert_telemetry": "telemetry/alerts.jsonl",
     "alert_retries": "alert-retries.json",

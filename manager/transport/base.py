@@ -1,6 +1,6 @@
 """What the manager asks of a loop, whoever answers: files here, an agent over gRPC, a v1 service."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, NamedTuple, Protocol
 
 from spritemesh.endpoints import Trust, check_token, is_port, is_unix_address
@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     from spritemesh.bridge.told import Told
     from spritemesh.control import ControlRequest
     from spritemesh.signer import Signer
-    from superloop.ops.v1 import control_pb2
+    from superloop.ops.v1 import control_pb2, telemetry_pb2
 
 
 # Names of transports, as flags and documents spell them.
@@ -80,6 +80,20 @@ class Transport(Protocol):
 
         A lost connection is taken up again where it broke, as far as the retry policy goes: then Opened
         comes again. With `follow` it ends only by an error or by closing the iterator.
+        """
+        ...
+
+    def trace_mark(self, loop_id: str, /) -> int | None:
+        """How the loop's trace files are marked, as in Heartbeat, 0: there is nothing to read; None: that is
+        not known before `traces`."""
+        ...
+
+    def traces(
+        self, loop_id: str, after: "Sequence[telemetry_pb2.FilePlace]", seconds: float, /
+    ) -> "Iterator[telemetry_pb2.WatchTracesResponse]":
+        """The messages of a WatchTraces stream after places, up to the ends of the files; tried once.
+
+        seconds: all the time that it may take. An agent that is older is OpsError `unsupported_method`.
         """
         ...
 

@@ -9,6 +9,7 @@ os.environ.setdefault("GRPC_VERBOSITY", "NONE")
 import grpc
 
 from manager.transport.base import Endpoint
+from spritemesh import traced
 from spritemesh.endpoints import Trust
 from spritemesh.errors import OpsError
 from spritemesh.reasons import REASONS
@@ -65,9 +66,10 @@ def connect_aio(endpoint: Endpoint, options: Options) -> grpc.aio.Channel:
 
 
 def call_metadata(endpoint: Endpoint, trace_id: str | None) -> tuple[tuple[str, str], ...]:
-    """The metadata of a call: the token, and the trace id where a header can hold it."""
+    """The metadata of a call that is made now: the token, the trace id where a header can hold it, and the
+    step of ours that makes the call, if any."""
     token = (("authorization", f"Bearer {endpoint.token}"),) if endpoint.token else ()
-    return (*token, *trace_headers(trace_id))
+    return (*token, *trace_headers(trace_id), *traced.parent_headers())
 
 
 def goodbye_error(goodbye: sprite_pb2.Goodbye) -> OpsError:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable
 
 from manager.transport.base import Controlled, Retry
+from spritemesh import traced
 from spritemesh.bridge.told import told_by_failure, told_by_silence
 from spritemesh.control import ControlRequest, repeat_hint
 from spritemesh.errors import OpsError
@@ -74,7 +75,10 @@ def deliver(
     error: OpsError
     while True:
         try:
-            return send()
+            with traced.step(
+                "deliver", "delivery.py", f"{request.intent} {request.loop_id}", attempt=attempt
+            ):
+                return send()
         except Unanswered as unanswered:
             error, again, lost, failed = unanswered.error, unanswered.again, True, False
         except Failed as failure:

@@ -1,7 +1,7 @@
 """An agent over gRPC."""
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
@@ -17,6 +17,7 @@ from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
 
 if TYPE_CHECKING:
     from spritemesh.control import ControlRequest
+    from superloop.ops.v1 import telemetry_pb2
 
 # What a further try, unchanged, may mend.
 _RETRYABLE = frozenset(
@@ -138,6 +139,30 @@ class GrpcTransport:
                     self._wait_or_raise(error, attempt)
                 attempt += 1
 
+    def trace_mark(self, _loop_id: str) -> int | None:
+        return None
+
+    def traces(
+        self, loop_id: str, after: "Sequence[telemetry_pb2.FilePlace]", seconds: float
+    ) -> "Iterator[telemetry_pb2.WatchTracesResponse]":
+        # Late: most commands read no traces.
+        from superloop.ops.v1 import telemetry_pb2, telemetry_pb2_grpc
+
+        stub = telemetry_pb2_grpc.TelemetryServiceStub(for_stubs(self._channel, self._endpoint.signer))
+        request = telemetry_pb2.WatchTracesRequest(loop_id=loop_id, after=after)
+        call = stub.WatchTraces(request, timeout=seconds, metadata=self._metadata(None))
+        try:
+            for message in call:
+                yield message
+                if message.HasField("goodbye"):
+                    return
+            raise OpsError("stream_broken", f"{self._endpoint.target} ended the stream without a goodbye")
+        except grpc.RpcError as error:
+            raise self._error(error) from error
+        finally:
+            # A call that is merely dropped goes on at the server.
+            call.cancel()
+
     def control(self, request: "ControlRequest") -> Controlled:
         # Late: most commands only read.
         from manager.transport.delivery import deliver
@@ -145,7 +170,7 @@ class GrpcTransport:
 
         endpoint = self._endpoint
         channel = for_stubs(self._channel, self._endpoint.signer)
-        call = ControlCall(channel, endpoint, self._metadata(request.trace_id), self._error)
+        call = ControlCall(channel, endpoint, lambda: self._metadata(request.trace_id), self._error)
         return deliver(lambda: call.send(request), self._retry, request=request, command=command_of(endpoint))
 
     def close(self) -> None:

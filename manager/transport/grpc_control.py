@@ -36,13 +36,14 @@ def command_of(endpoint: Endpoint) -> str:
 
 
 class ControlCall:
-    """Calls of ControlService on a channel. error_of: the error that a failed call stands for."""
+    """Calls of ControlService on a channel. metadata: of a call that is made now. error_of: the error that a
+    failed call stands for."""
 
     def __init__(
         self,
         channel: grpc.Channel,
         endpoint: Endpoint,
-        metadata: Metadata,
+        metadata: Callable[[], Metadata],
         error_of: Callable[[grpc.RpcError], OpsError],
     ) -> None:
         self._stub = control_pb2_grpc.ControlServiceStub(channel)
@@ -76,11 +77,11 @@ class ControlCall:
         message = to_message(request)
         response: pb.CancelLoopResponse | pb.ApprovePendingResponse | pb.RejectPendingResponse
         if isinstance(message, pb.CancelLoopRequest):
-            response = self._stub.CancelLoop(message, timeout=seconds, metadata=self._metadata)
+            response = self._stub.CancelLoop(message, timeout=seconds, metadata=self._metadata())
         elif isinstance(message, pb.ApprovePendingRequest):
-            response = self._stub.ApprovePending(message, timeout=seconds, metadata=self._metadata)
+            response = self._stub.ApprovePending(message, timeout=seconds, metadata=self._metadata())
         else:
-            response = self._stub.RejectPending(message, timeout=seconds, metadata=self._metadata)
+            response = self._stub.RejectPending(message, timeout=seconds, metadata=self._metadata())
         if not response.HasField("outcome"):
             raise Unanswered(
                 OpsError("service_response_invalid", f"{self._endpoint.target} answered without an outcome")
@@ -93,7 +94,7 @@ class ControlCall:
             return self._stub.GetInvocation(
                 pb.GetInvocationRequest(idempotency_key=request.idempotency_key),
                 timeout=_QUESTION_SECONDS,
-                metadata=self._metadata,
+                metadata=self._metadata(),
             )
         except grpc.RpcError as failure:
             raise self._error_of(failure) from failure

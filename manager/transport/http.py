@@ -5,7 +5,7 @@ its end; lines that are no events, which fail the answer that would hold them.
 """
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, NamedTuple
 
 from manager.transport.backoff import wait_for_return
@@ -19,6 +19,7 @@ from superloop.ops.v1 import sprite_pb2
 
 if TYPE_CHECKING:
     from spritemesh.control import ControlRequest
+    from superloop.ops.v1 import telemetry_pb2
 
 # Events of one answer: it is gathered whole on both sides.
 _PAGE_EVENTS = 1000
@@ -126,6 +127,14 @@ class HttpTransport:
                 return
             size = _PAGE_EVENTS
             time.sleep(_POLL_SECONDS)
+
+    def trace_mark(self, _loop_id: str) -> int | None:
+        return 0
+
+    def traces(
+        self, _loop_id: str, _after: "Sequence[telemetry_pb2.FilePlace]", _seconds: float
+    ) -> "Iterator[telemetry_pb2.WatchTracesResponse]":
+        raise OpsError("unsupported_method", "a v1 service has no traces")
 
     def control(self, request: "ControlRequest") -> Controlled:
         # Late: most commands only read.

@@ -16,7 +16,7 @@ import httpx
 from manager.transport.base import Endpoint
 from manager.transport.signed import is_early
 from manager.transport.trust import Files, hung_up, unread
-from spritemesh import jsontext, tls
+from spritemesh import jsontext, tls, traced
 from spritemesh.errors import OpsError
 from spritemesh.httperrors import told_reason
 from spritemesh.jsontext import JSON
@@ -141,7 +141,7 @@ class HttpClient:
         what = f"{method} {url}"
         times = self._timeouts
         seconds = times.silence if silence is None else silence
-        headers = dict(trace_headers(trace_id))
+        headers = dict((*trace_headers(trace_id), *traced.parent_headers()))
         if body is not None:
             headers["Content-Type"] = "application/json"
         try:

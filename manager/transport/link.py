@@ -16,7 +16,7 @@ Measured through a proxy (grpcio 1.85.1), which the options below are from:
 
 import asyncio
 import time
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Callable, Sequence
 from contextlib import aclosing, asynccontextmanager
 from typing import Any
 
@@ -29,7 +29,7 @@ from sprite_agent.runtime.feed import duration
 from spritemesh.errors import OpsError
 from spritemesh.grpcstatus import error_from_status
 from superloop.ops.v1 import envelope_pb2 as pb
-from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc
+from superloop.ops.v1 import sprite_pb2, sprite_pb2_grpc, telemetry_pb2, telemetry_pb2_grpc
 
 # What to ask for as max_batch_bytes over a patient link.
 PATIENT_BATCH_BYTES = 4096
@@ -79,7 +79,33 @@ class Link:
             trace_id=trace_id or "",
             max_batch_bytes=max_batch_bytes,
         )
-        return self._messages("WatchEvents", request, trace_id, lambda message: message.HasField("goodbye"))
+        stub = self._connected()
+        return self._messages(stub.WatchEvents, request, trace_id, _is_goodbye)
+
+    def traces(
+        self,
+        loop_id: str,
+        after: Sequence[telemetry_pb2.FilePlace],
+        *,
+        bookmark_seconds: float,
+        max_batch_bytes: int = 0,
+    ) -> AsyncGenerator[telemetry_pb2.WatchTracesResponse, None]:
+        """The messages of a following WatchTraces stream after places; its end is as in `events`.
+
+        An agent that is older is OpsError `unsupported_method`.
+        """
+        request = telemetry_pb2.WatchTracesRequest(
+            loop_id=loop_id,
+            after=after,
+            follow=True,
+            bookmark_interval=duration(bookmark_seconds),
+            max_batch_bytes=max_batch_bytes,
+        )
+        self._connected()
+        channel: Any = for_stubs(self._channel, self._endpoint.signer)
+        # Made for each stream: most links never have one.
+        stub: Any = telemetry_pb2_grpc.TelemetryServiceStub(channel)
+        return self._messages(stub.WatchTraces, request, None, _is_goodbye)
 
     async def heartbeats(
         self, loop_id: str, *, interval: float
@@ -90,8 +116,9 @@ class Link:
         cannot be is OpsError `service_response_invalid`.
         """
         request = sprite_pb2.WatchHeartbeatsRequest(loop_id=loop_id, interval=duration(interval))
+        stub = self._connected()
         messages = self._messages(
-            "WatchHeartbeats", request, None, lambda message: message.heartbeat.agent.draining
+            stub.WatchHeartbeats, request, None, lambda message: message.heartbeat.agent.draining
         )
         async with aclosing(messages):
             async for message in messages:
@@ -138,9 +165,12 @@ class Link:
             await channel.close()
 
     async def _messages(
-        self, method: str, request: Message, trace_id: str | None, is_last: Callable[[Any], bool]
+        self,
+        open_call: Callable[..., Any],
+        request: Message,
+        trace_id: str | None,
+        is_last: Callable[[Any], bool],
     ) -> AsyncGenerator[Any, None]:
-        open_call = getattr(self._connected(), method)
         call = open_call(request, metadata=call_metadata(self._endpoint, trace_id))
         try:
             async with self._told():
@@ -204,6 +234,10 @@ def _explained(error: OpsError, endpoint: Endpoint) -> OpsError:
     from manager.transport.trust import explained
 
     return explained(error, endpoint)
+
+
+def _is_goodbye(message: Any) -> bool:
+    return bool(message.HasField("goodbye"))
 
 
 def _is_cancelled() -> bool:

@@ -1,6 +1,6 @@
 """A sprite agent without the wire: the same reader, in this process."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from time import time
 from typing import TYPE_CHECKING
 
@@ -15,6 +15,7 @@ from superloop.ops.v1 import sprite_pb2
 if TYPE_CHECKING:
     from sprite_agent.control import ControlPlane
     from spritemesh.control import ControlRequest
+    from superloop.ops.v1 import telemetry_pb2
 
 
 class LocalTransport:
@@ -63,6 +64,27 @@ class LocalTransport:
             yield from _follow(reader, feed)
             yield feed.bookmark()
         yield feed.goodbye(feed.end_reason())
+
+    def trace_mark(self, loop_id: str) -> int | None:
+        from sprite_agent.runtime.tracemark import trace_mark
+
+        return trace_mark(self._repository.path, loop_id)
+
+    def traces(
+        self, loop_id: str, after: "Sequence[telemetry_pb2.FilePlace]", _seconds: float
+    ) -> "Iterator[telemetry_pb2.WatchTracesResponse]":
+        # Late: most repositories have no trace files.
+        from sprite_agent.runtime.tracefeed import TraceFeed, TraceOptions
+        from sprite_agent.runtime.tracelogs import TraceLogs
+
+        places = {found.file: found.position for found in after}
+        with TraceLogs(self._repository.path).opened(loop_id) as files:
+            feed = TraceFeed(files, places, TraceOptions(), identity=self._repository.identity, clock=time)
+            yield from feed.open()
+            while messages := feed.read():
+                yield from messages
+            yield feed.bookmark()
+            yield feed.goodbye(feed.end_reason())
 
     def control(self, request: "ControlRequest") -> Controlled:
         # Late: most commands only read.

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import threading
+import time
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -13,12 +14,14 @@ from typing import Any
 import grpc
 import pytest
 
-from manager.core.registry import Registry, parse_registry
+from manager.core.registry import Entry, Registry, parse_registry
 from manager.fleet import schedule, session
 from manager.fleet import supervisor as fleet_supervisor
 from manager.fleet.board import Board
 from manager.fleet.commits import write_round
 from manager.fleet.supervisor import Supervisor
+from manager.fleet.tracedesk import TraceDesk
+from manager.store import LoopStore, loop_files
 from spritemesh import files
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import manager_pb2 as pb
@@ -221,6 +224,97 @@ async def test_stop_in_the_midst_of_a_reload_waits_for_what_is_being_written(
     may_go_on.set()
     await stop
     assert fleet.records("good")[-1] == "session_closed"
+
+
+async def test_session_that_leaves_keeps_its_lock_until_its_last_step_is_written(
+    sprites: Sprites, fleet: Fleet, supervisor: tuple[Supervisor, Board], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writing, may_go_on = threading.Event(), threading.Event()
+    may_go_on.set()
+
+    def slowly(writes: Any) -> Any:
+        writing.set()
+        may_go_on.wait(10)
+        return write_round(writes)
+
+    monkeypatch.setattr(schedule, "write_round", slowly)
+    monkeypatch.setattr(session, "_PARTING_SECONDS", 0.1)
+    sprite = sprites.make("good", recent(1, 3))
+    made, board = supervisor
+    await made.start(registry(entry("good", sprite.agent.url)))
+    await until(board, "good", lambda view: view.committed_line == 3)
+
+    may_go_on.clear()
+    writing.clear()
+    other = entry("good", sprite.agent.url)
+    other["service"]["retryBackoffSeconds"] = 0.2
+    reload = asyncio.create_task(made.apply(registry(other)))
+    await asyncio.to_thread(wait_for, writing.is_set)
+    await asyncio.wait([reload], timeout=0.5)
+    assert not reload.done()
+    with pytest.raises(OpsError, match="another process holds"):
+        await asyncio.to_thread(hold, fleet.path("good", "ops"))
+    may_go_on.set()
+    await reload
+    assert "session_closed" in fleet.records("good")
+
+
+async def test_session_that_is_cancelled_while_it_leaves_listens_no_more(tmp_path: Path) -> None:
+    heard, closed = asyncio.Event(), asyncio.Event()
+
+    class Quiet:
+        """Heartbeats that go on until somebody stops listening; no log."""
+
+        has_heartbeats = True
+
+        async def events(self, *_: object) -> AsyncIterator[sprite_pb2.WatchEventsResponse]:
+            yield sprite_pb2.WatchEventsResponse(opened=sprite_pb2.Opened(boot_id="b"))
+            await heard.wait()
+            raise OpsError("stream_broken", "it ended")
+
+        async def heartbeats(self) -> AsyncIterator[sprite_pb2.Heartbeat]:
+            while True:
+                yield heartbeat()
+                heard.set()
+                await asyncio.sleep(0.01)
+
+        async def close(self) -> None:
+            closed.set()
+
+        async def snapshot(self, _: str) -> None:
+            raise OpsError("events_missing", "there is none")
+
+    class Host:
+        def changed(self, watched: session.Session) -> None:
+            if watched.loop.due_at() is not None:
+                watched.loop.written(watched.loop.step(time.time()), telemetry_writable=True)
+                watched.room.set()
+
+        def heard(self, *_: object) -> None:
+            return
+
+        def ended(self, *_: object) -> None:
+            return
+
+        def open(self, _: object) -> Any:
+            return Quiet()
+
+    host: Any = Host()
+    made = session.Session(
+        session.Plan(Entry("a"), None, SETTINGS),
+        LoopStore(loop_files(str(tmp_path), "a")),
+        host,
+        asyncio.Semaphore(1),
+        time.time,
+        TraceDesk(),
+    )
+    task = asyncio.create_task(made.run())
+    # From then on it waits for who listens there.
+    await closed.wait()
+    made.leave(task)
+    await asyncio.wait([task], timeout=5)
+    assert task.cancelled()
+    assert not [other for other in asyncio.all_tasks() if other.get_name() == "heartbeats of a"]
 
 
 async def test_loop_whose_steps_meet_a_defect_says_so_and_stops_no_other(

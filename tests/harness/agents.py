@@ -25,6 +25,7 @@ BEARER = (("authorization", f"Bearer {TOKEN}"),)
 CALL_SECONDS = 15.0
 _START_SECONDS = 20.0
 _STOP_SECONDS = 15.0
+_SETTINGS = ("OPS_", "SPRITEMESH_", "DOPEJAR_")  # prefixes of variables
 _SETTLED_BYTES = 1 << 19  # a tenth of a second
 
 Message = sprite_pb2.WatchEventsResponse
@@ -34,7 +35,7 @@ _Stub = sprite_pb2_grpc.SpriteServiceStub
 
 def environment() -> dict[str, str]:
     """This process's environment without settings that would leak into a program under test."""
-    return {name: value for name, value in os.environ.items() if not name.startswith(("OPS_", "SPRITEMESH_"))}
+    return {name: value for name, value in os.environ.items() if not name.startswith(_SETTINGS)}
 
 
 def serve_words(repo: Path, *flags: str) -> list[str]:

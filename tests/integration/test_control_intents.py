@@ -171,6 +171,9 @@ def test_trace_id_reaches_the_runtime_from_flag_or_environment(way: Way, runtime
     inner = outer._replace(variables={**outer.variables, "OPS_MANAGER_TRACE_ID": "own"})
     assert inner.control(*HOLDS).documents[0]["traceId"] == "own"
     assert inner.control(*HOLDS, "--trace-id", "flag").documents[0]["traceId"] == "flag"
+    for intent in ("approve", "reject"):
+        ran = way.control("--intent", intent, "--no-confirm", "--trace-id", f"to {intent}")
+        assert answer_of(ran.documents[0])["commandOutput"] == f"to {intent}"
 
 
 def test_intent_is_found_by_its_trace_id(way: Way) -> None:

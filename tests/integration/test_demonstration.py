@@ -122,6 +122,12 @@ def test_fleet_is_shown_its_commands_work_and_even_a_kill_leaves_nothing(
     assert summary == {"loops": 3, "up": 3, "critical": 1, "awaitingApproval": 1}
     assert paste(approve)["status"] == "confirmed"
     assert "control" in json.dumps(paste(trace))
+    # What the runtime that obeyed traced is there once the manager has read it.
+    wait_for(
+        lambda: "sprite_agent.demo" in json.dumps(paste(trace)),
+        seconds=_SECONDS,
+        what="the spans of the runtime under the approval",
+    )
     wait_for(
         lambda: paste(watch)["loops"][1]["state"] == "complete",
         seconds=_SECONDS,

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from manager import render
+from manager import render, render_trace
 from tests.contract import cases
 
 HOSTILE = "\x1b]0;owned\x07\x1b[2J[red]bold[/red]\r\u202e"
@@ -55,7 +55,7 @@ def test_trace_tells_steps_and_what_is_missing() -> None:
             "steps": [{"kind": HOSTILE, "offsetSeconds": 1.5, "detail": HOSTILE}],
         }
     ]
-    shown = text(render.trace, {"traceId": HOSTILE, "steps": steps, "leftOutSteps": 7})
+    shown = text(render_trace.trace, {"traceId": HOSTILE, "steps": steps, "leftOutSteps": 7})
     for fact in ("+0.000 s  intent", "+1.500 s", "leftOutSteps 7"):
         assert fact in shown
     assert "\x1b" not in shown
@@ -65,8 +65,8 @@ def test_trace_tells_steps_and_what_is_missing() -> None:
     "odd", [None, 5, [], {"traces": 1}, {"traces": [None, {"loops": 5}]}, {"steps": [5, {}]}]
 )
 def test_odd_trace_documents_do_no_harm(odd: Any) -> None:
-    text(render.trace, odd)
-    text(render.recent_traces, odd)
+    text(render_trace.trace, odd)
+    text(render_trace.recent_traces, odd)
 
 
 def test_list_of_traces_breaks_no_word_at_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -80,7 +80,7 @@ def test_list_of_traces_breaks_no_word_at_80_columns(monkeypatch: pytest.MonkeyP
         }
         for status in ("executed_unconfirmed", "success")
     ]
-    shown = text(render.recent_traces, {"traces": rows})
+    shown = text(render_trace.recent_traces, {"traces": rows})
     lines = [line.rstrip() for line in shown.splitlines()]
     assert len(lines) == 3
     for line, status in zip(lines[1:], ("executed_unconfirmed", "success"), strict=True):
