@@ -17,7 +17,9 @@ Measured through a proxy (grpcio 1.85.1), which the options below are from:
 import asyncio
 import time
 from collections.abc import AsyncGenerator, Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import aclosing, asynccontextmanager
+from functools import cache
 from typing import Any
 
 from google.protobuf.message import Message
@@ -205,7 +207,8 @@ class Link:
         """What a failed call says, or, where nobody answered, what a handshake says."""
         found = self._error(error)
         if found.reason == "agent_unreachable":
-            found = await asyncio.to_thread(_explained, found, self._endpoint)
+            running = asyncio.get_running_loop()
+            found = await running.run_in_executor(_explainers(), _explained, found, self._endpoint)
         return found
 
     def _connected(self) -> Any:
@@ -227,6 +230,13 @@ class Link:
         return error_from_status(
             error.code(), error.details() or "", error.trailing_metadata(), peer=self._endpoint.target
         )
+
+
+@cache
+def _explainers() -> ThreadPoolExecutor:
+    """Threads of their own: a peer that hangs takes seconds to explain, and others want to read files
+    meanwhile."""
+    return ThreadPoolExecutor(2, "explain")
 
 
 def _explained(error: OpsError, endpoint: Endpoint) -> OpsError:
