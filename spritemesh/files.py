@@ -15,15 +15,10 @@ import os
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from functools import cache
-from typing import TYPE_CHECKING
 
-from spritemesh import jsontext, modes
+from spritemesh import clibrary, jsontext, modes
 from spritemesh.errors import OpsError, kind_of
 from spritemesh.jsontext import JSON
-
-if TYPE_CHECKING:
-    import ctypes
 
 # How often a waiting process looks at a lock again, seconds.
 _LOCK_POLL_SECONDS = 0.02
@@ -143,19 +138,11 @@ def sync_file_system(path: str) -> None:
     except OSError:
         return  # the renames that follow will say what is wrong
     try:
-        _libc().syncfs(handle)
+        clibrary.library().syncfs(handle)
     except AttributeError:
         os.sync()
     finally:
         os.close(handle)
-
-
-@cache
-def _libc() -> "ctypes.CDLL":
-    import ctypes  # few callers need it
-
-    # Each one is a circle, which only the collector frees.
-    return ctypes.CDLL(None, use_errno=True)
 
 
 def append_rows(path: str, rows: Iterable[JSON], *, sync: bool = False, private: bool = True) -> None:

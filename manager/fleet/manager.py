@@ -24,7 +24,7 @@ from manager.store import loop_files
 from sprite_agent.guard import Guard
 from sprite_agent.security import Address, parse_address
 from sprite_agent.stopping import stop_on_signals
-from spritemesh import jsontext
+from spritemesh import clibrary, jsontext
 from spritemesh.endpoints import SOCKET_PATH_BYTES
 from spritemesh.errors import OpsError
 from spritemesh.limits import raise_open_files
@@ -43,6 +43,9 @@ _READERS = 4
 # How often young garbage is looked for, seconds. Each call that is answered leaves a circle in gRPC, some
 # 6 kB for a subscriber: what is few in number grows large before the collector comes by itself.
 _COLLECT_SECONDS = 10.0
+# Old garbage: at most a thousandth of the time goes into it.
+_COLLECT_ALL_SECONDS = 60.0
+_COLLECT_SHARE = 1000
 
 
 class ManagerSettings(NamedTuple):
@@ -125,9 +128,18 @@ async def manage(settings: ManagerSettings) -> None:
 
 async def _collect() -> None:
     """Free what calls leave behind."""
+    due = time.monotonic() + _COLLECT_ALL_SECONDS
     while True:
         await asyncio.sleep(_COLLECT_SECONDS)
-        gc.collect(1)
+        began = time.monotonic()
+        if began < due:
+            gc.collect(1)
+            continue
+        # The collector does so by itself only after many young collections of its own.
+        gc.collect()
+        clibrary.give_back_memory()
+        ended = time.monotonic()
+        due = ended + max(_COLLECT_ALL_SECONDS, _COLLECT_SHARE * (ended - began))
 
 
 def _checked(path: str) -> Registry:

@@ -8,6 +8,7 @@ import asyncio
 import logging
 import os
 import time
+import weakref
 from collections.abc import Callable
 from contextlib import AsyncExitStack, ExitStack, aclosing
 from typing import NamedTuple, Protocol
@@ -95,7 +96,8 @@ class Session:
     ) -> None:
         self.plan = plan
         self.store = SessionStore(store)
-        self.traces = LoopTraces(self, TraceStore(store.paths, self.loop_id), desk)
+        # Weak: a session that has ended is to be free without the collector.
+        self.traces = LoopTraces(weakref.proxy(self), TraceStore(store.paths, self.loop_id), desk)
         self.loop = LiveLoop(plan.settings, Known(), clock())
         self.patient = False
         self.room = asyncio.Event()  # set when a step was written
@@ -407,8 +409,8 @@ class Session:
 
     async def _leave(self, source: Source, beats: "asyncio.Task[None] | None") -> None:
         self._source = None
-        await source.close()
         try:
+            await source.close()
             if beats is not None:
                 await asyncio.wait((beats,), timeout=_LEAVE_SECONDS)
         finally:

@@ -4,6 +4,7 @@ import asyncio
 import os
 import threading
 import time
+import weakref
 from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -315,6 +316,16 @@ async def test_session_that_is_cancelled_while_it_leaves_listens_no_more(tmp_pat
     await asyncio.wait([task], timeout=5)
     assert task.cancelled()
     assert not [other for other in asyncio.all_tasks() if other.get_name() == "heartbeats of a"]
+
+
+async def test_session_that_has_ended_needs_no_collector(tmp_path: Path) -> None:
+    host: Any = None
+    plan = session.Plan(Entry("a"), None, SETTINGS)
+    store = LoopStore(loop_files(str(tmp_path), "a"))
+    made = session.Session(plan, store, host, asyncio.Semaphore(1), time.time, TraceDesk())
+    left = weakref.ref(made)
+    del made
+    assert left() is None
 
 
 async def test_loop_whose_steps_meet_a_defect_says_so_and_stops_no_other(
