@@ -5,9 +5,17 @@ import shutil
 import sys
 from collections.abc import Mapping
 
+from sprite_agent.runtime.layout import trace_files
 from spritemesh import traced
 from spritemesh.control import ControlRequest
-from spritemesh.names import SERVICE_TOKEN_VARIABLE, TRACE_ID_VARIABLE, TRACE_PARENT_VARIABLE
+from spritemesh.names import (
+    SERVICE_TOKEN_VARIABLE,
+    TRACE_ID_VARIABLE,
+    TRACE_PARENT_VARIABLE,
+    TRACING_FILE_VARIABLE,
+    TRACING_SETTINGS_FILE,
+    TRACING_SETTINGS_VARIABLE,
+)
 from spritemesh.traceparent import TRACEPARENT_VARIABLE, traceparent_for
 
 _VARIABLE = "SUPERLOOP_BIN"
@@ -38,15 +46,22 @@ def command_line(program: str, repo: str, request: ControlRequest) -> list[str]:
     return words
 
 
-def child_environment(environment: Mapping[str, str], trace_id: str) -> dict[str, str]:
+def child_environment(environment: Mapping[str, str], repo: str, trace_id: str) -> dict[str, str]:
     """The environment of a command that is run now: `environment` without the agent's token, with the trace,
-    and with the step that runs it as the parent of its spans."""
+    and with the step that runs it as the parent of its spans.
+
+    A runtime that traces and is told nowhere to does so in the repository, where its spans are served: it
+    works in our directory, as in v1, and the tracer's default is a file there.
+    """
     left_out = (SERVICE_TOKEN_VARIABLE, TRACEPARENT_VARIABLE, TRACE_PARENT_VARIABLE)
     child = {name: value for name, value in environment.items() if name not in left_out}
     child[TRACE_ID_VARIABLE] = trace_id
     parent = traceparent_for(trace_id)
     if parent is not None:
         child[TRACEPARENT_VARIABLE] = parent
+    said = environment.get(TRACING_FILE_VARIABLE) or environment.get(TRACING_SETTINGS_VARIABLE)
+    if not said and not os.path.exists(TRACING_SETTINGS_FILE):
+        child[TRACING_FILE_VARIABLE] = os.path.join(repo, trace_files(repo)[0])
     step = traced.parent_id()
     if step:
         child[TRACE_PARENT_VARIABLE] = step

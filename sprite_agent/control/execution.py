@@ -119,7 +119,7 @@ class Executor:
         with traced.step("runtime", "process.py", f"{words[1]} {request.loop_id}") as step:
             ran = run(
                 words,
-                environment=child_environment(environment, request.trace_id),
+                environment=child_environment(environment, self._repo, request.trace_id),
                 timeout=self._runtime_timeout,
                 started=lambda pid: self._note_process(request, pid),
             )

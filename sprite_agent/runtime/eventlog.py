@@ -72,10 +72,15 @@ class LogIndex:
         self._close_file()
 
     def close(self) -> None:
-        """Release the file; the index may be used again and will read it anew."""
-        with self._lock:
+        """Release the file; the index may be used again and will read it anew.
+
+        Never waits, since an event loop calls it: where a thread is reading, the file is released with the
+        index, by whoever lets go of it last.
+        """
+        if self._lock.acquire(blocking=False):
             self._close_file()
             self._signature = None
+            self._lock.release()
 
     @property
     def known_lines(self) -> int | None:

@@ -5,6 +5,7 @@ end whatever name it has by then, and even when it has none any more. Places are
 for one tries it on the files that are there.
 """
 
+import hashlib
 import logging
 import os
 import stat
@@ -18,6 +19,8 @@ from spritemesh.ids import printable
 _log = logging.getLogger("sprite_agent")
 # Of a file that was there before those that were met first.
 _OLDER = -1
+# Looked at for a first line.
+_FIRST_BYTES = 64 * 1024
 
 
 class HeldLog(LogIndex):
@@ -31,6 +34,17 @@ class HeldLog(LogIndex):
         self._file = handle
         self.identity = identity_of(os.fstat(handle))
         self.number = _OLDER
+
+    def may_begin_with(self, digest: bytes) -> bool:
+        """Whether SHA-256 of the first line may be this one: spares indexing a file that no place can fit.
+
+        digest: empty for any. Raises OpsError `log_unavailable`.
+        """
+        with self._lock:
+            self._stat()
+            beginning = self._pread(_FIRST_BYTES, 0)
+        end = beginning.find(b"\n") + 1
+        return not (digest and end) or hashlib.sha256(beginning[:end]).digest() == digest
 
     def _stat(self) -> tuple[int, int, int, int]:
         if self._file < 0:
@@ -46,16 +60,21 @@ class HeldLog(LogIndex):
 
 
 class RotatedLog:
-    """The files of the log at `path`; safe to share between threads. Nothing is read before `look`."""
+    """The files of the log at `path`; safe to share between threads. Nothing is read before `look`.
 
-    def __init__(self, path: str) -> None:
+    told: what the agent's log was last told of a path that cannot be read.
+    """
+
+    def __init__(self, path: str, told: dict[str, str]) -> None:
         self.path = path
+        # Where `path` led at the last look: links are followed.
+        self.real_path = path
         # Those of the last look, the oldest first.
         self.logs: tuple[HeldLog, ...] = ()
         self._lock = threading.Lock()
         self._named: tuple[int, int] | None = None  # what `path` named at the last look
         self._last = _OLDER  # number of the youngest file that was ever met
-        self._problem = ""
+        self._told = told
         self._has_looked = False
         self._is_closed = False
 
@@ -76,20 +95,18 @@ class RotatedLog:
             if self._is_closed:
                 return
             self._has_looked = True
+            self.real_path = os.path.realpath(self.path)
             try:
                 with rotation.generations(self.path) as found:
-                    self._take(found)
+                    is_file = self._take(found)
             except OSError as error:
                 self.warn(error)
             else:
-                self._problem = ""
+                self._tell("" if is_file else "it is no regular file")
 
     def warn(self, error: OSError) -> None:
         """Tell the agent's log that the file cannot be read, once for each kind of trouble."""
-        problem = error.strerror or type(error).__name__
-        if problem != self._problem:
-            self._problem = problem
-            _log.warning("cannot read %s: %s [log_unavailable]", printable(self.path, 4096), problem)
+        self._tell(error.strerror or type(error).__name__)
 
     def after(self, log: HeldLog) -> tuple[HeldLog | None, bool]:
         """The file that was begun after this one, None when there is none; and whether others may have been
@@ -102,21 +119,31 @@ class RotatedLog:
         return (younger[0], younger[0].number != log.number + 1) if younger else (None, False)
 
     def close(self) -> None:
-        """Release all files, for good."""
-        with self._lock:
-            self._is_closed = True
-            for log in self.logs:
-                log.close()
-            self.logs = ()
+        """Release all files, for good, without waiting: what a look under way finds goes with the log."""
+        self._is_closed = True
+        for log in self.logs:
+            log.close()
+        self.logs = ()
 
-    def _take(self, found: list[rotation.Generation]) -> None:
-        """Hold what was found, the youngest first, and number what is new."""
+    def _tell(self, problem: str) -> None:
+        if problem == self._told.get(self.path, ""):
+            return
+        self._told[self.path] = problem
+        if problem:
+            _log.warning("cannot read %s: %s [log_unavailable]", printable(self.path, 4096), problem)
+        else:
+            del self._told[self.path]
+
+    def _take(self, found: list[rotation.Generation]) -> bool:
+        """Hold what was found, the youngest first, and number what is new. False: `path` is no file."""
+        is_file = True
         known = {log.identity: log for log in self.logs}
         logs: list[HeldLog] = []
         self._named = None
         for generation in reversed(found):
             status = os.fstat(generation.handle)
             if not stat.S_ISREG(status.st_mode):
+                is_file = is_file and generation.name != self.path
                 continue
             identity = identity_of(status)
             log = known.get(identity) or HeldLog(generation.name, os.dup(generation.handle))
@@ -132,6 +159,7 @@ class RotatedLog:
         for number, log in enumerate(logs[new:], self._last + (1 if is_last_there else 2)):
             log.number = self._last = number
         self.logs = tuple(logs)
+        return is_file
 
 
 def identity_of(status: os.stat_result) -> tuple[int, int]:

@@ -6,7 +6,7 @@ is no matter of the others.
 """
 
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
@@ -50,17 +50,20 @@ class TraceFeed:
         self._identity = identity
         self._clock = clock
         self._allowance = Allowance(options.max_lines)
-        self._walks: Sequence[TraceWalk] = [
-            TraceWalk(
-                name,
-                log,
-                after.get(name, pb.LogPosition()),
-                self._allowance,
-                batch_bytes=options.batch_bytes,
-                clock=clock,
+        self._walks: list[TraceWalk] = []
+        # First the names under which the subscriber has read: of two names of one file, the first counts.
+        for name in sorted(files, key=lambda name: name not in after):
+            self._walks.append(
+                TraceWalk(
+                    name,
+                    files[name],
+                    after.get(name, pb.LogPosition()),
+                    self._allowance,
+                    self._walks,
+                    batch_bytes=options.batch_bytes,
+                    clock=clock,
+                )
             )
-            for name, log in files.items()
-        ]
         self._turn = 0
         self._marked_at = 0.0
         self._unmarked = False  # whether anything was handed out since the last bookmark

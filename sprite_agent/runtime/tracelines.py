@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 MAX_LINE_BYTES = 64 * 1024
 # A line this short needs no look at how deep it is: each level takes two bytes.
 _LONG_BYTES = 2 * jsontext.MAX_DEPTH
+# A longer line that has to be parsed as a whole may take milliseconds.
+_HEAVY_BYTES = 4 * 1024
 
 
 class _Header(msgspec.Struct, gc=False):
@@ -25,21 +27,32 @@ _decode = msgspec.json.Decoder(_Header).decode
 
 
 def fill_lines(
-    found: "RepeatedCompositeFieldContainer[telemetry_pb2.Line]", first_number: int, lines: Sequence[bytes]
-) -> tuple[int, str]:
+    found: "RepeatedCompositeFieldContainer[telemetry_pb2.Line]",
+    first_number: int,
+    lines: Sequence[bytes],
+    *,
+    patient: bool = True,
+) -> tuple[int, str | None]:
     """Fill `found` from consecutive lines without their newlines, the first of which has that number.
 
     Blank lines are passed. Returns how many lines were taken and "", or how many come before the first that
-    is no trace event and the reason code why it is none.
+    is no trace event and the reason code why it is none. With `patient` False, or how many come before the
+    first that would take long, and None.
     """
     for number, line in enumerate(lines, first_number):
         try:
-            is_plain = len(line) <= _LONG_BYTES and bool(_decode(line).trace_id)
+            is_plain = (
+                len(line) <= MAX_LINE_BYTES
+                and bool(_decode(line).trace_id)
+                and not (len(line) > _LONG_BYTES and jsontext.may_be_deeper(line))
+            )
         except (msgspec.MsgspecError, ValueError, RecursionError):
             is_plain = False
         if not is_plain:
             if not line.strip():
                 continue
+            if not patient and _HEAVY_BYTES < len(line) <= MAX_LINE_BYTES:
+                return number - first_number, None
             if reason := _refusal(line):
                 return number - first_number, reason
         added = found.add()

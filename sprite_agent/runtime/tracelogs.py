@@ -16,15 +16,15 @@ class TraceLogs:
         self._repo = repo
         self._named = named
         self._open: dict[str, tuple[RotatedLog, int]] = {}  # and by how many
+        # Kept beyond the last reader, so that the agent's log is told once.
+        self._told: dict[str, str] = {}
 
     @contextmanager
     def opened(self, loop_id: str = "") -> Iterator[dict[str, RotatedLog]]:
         """The files of the whole repository and of a loop, by the names that subscribers know. They are
-        released when nobody has them any more. Raises OpsError `invalid_loop_id`.
-
-        Of several names of one file, through links, only the first counts: no line shall come twice.
-        """
-        files = {name: os.path.join(self._repo, name) for name in self._names(loop_id)}
+        released when nobody has them any more. Raises OpsError `invalid_loop_id`."""
+        names = trace_files(self._repo, loop_id, self._named)
+        files = {name: os.path.join(self._repo, name) for name in names}
         found = {name: self._take(path) for name, path in files.items()}
         try:
             yield found
@@ -32,14 +32,8 @@ class TraceLogs:
             for path in files.values():
                 self._give(path)
 
-    def _names(self, loop_id: str) -> Sequence[str]:
-        places: dict[str, str] = {}
-        for name in trace_files(self._repo, loop_id, self._named):
-            places.setdefault(os.path.realpath(os.path.join(self._repo, name)), name)
-        return tuple(places.values())
-
     def _take(self, path: str) -> RotatedLog:
-        log, count = self._open.get(path) or (RotatedLog(path), 0)
+        log, count = self._open.get(path) or (RotatedLog(path, self._told), 0)
         self._open[path] = log, count + 1
         return log
 

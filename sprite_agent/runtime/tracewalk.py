@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 
 from sprite_agent.runtime.eventlog import Head
 from sprite_agent.runtime.generations import HeldLog, RotatedLog
-from sprite_agent.runtime.lines import Allowance, Bad, LineWalk, Misfit, find_place
+from sprite_agent.runtime.lines import Allowance, Bad, LineWalk, Misfit, find_place, log_head
 from sprite_agent.runtime.tracelines import MAX_LINE_BYTES, fill_lines
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import envelope_pb2 as pb
@@ -22,7 +22,7 @@ _AHEAD = sprite_pb2.LogReset.REASON_AHEAD
 
 class TraceWalk(LineWalk[_Message]):
     """Reads the file that subscribers know as `name`. wanted: the place after which it begins, line 0 for the
-    oldest line that is there. clock: seconds since 1970."""
+    oldest line that is there. walks: all of the stream, this one included. clock: seconds since 1970."""
 
     def __init__(
         self,
@@ -30,6 +30,7 @@ class TraceWalk(LineWalk[_Message]):
         files: RotatedLog,
         wanted: pb.LogPosition,
         allowance: Allowance,
+        walks: "Sequence[TraceWalk]",
         *,
         batch_bytes: int,
         clock: Callable[[], float],
@@ -37,6 +38,7 @@ class TraceWalk(LineWalk[_Message]):
         super().__init__(allowance, batch_bytes=batch_bytes, longest=MAX_LINE_BYTES)
         self.name = name
         self._files = files
+        self._walks = walks
         self._clock = clock
         # What is to be found before anything is read.
         self._sought: pb.LogPosition | None = wanted
@@ -67,6 +69,8 @@ class TraceWalk(LineWalk[_Message]):
             else:
                 self._sought = self.position
                 self._files.look()  # there may be a copy of what it was
+        if self._is_alias():
+            return
         if self._sought is not None:
             self._resets += self._seek(self._sought)
         if self._sought is None and self._is_drained:
@@ -77,8 +81,9 @@ class TraceWalk(LineWalk[_Message]):
         if not self._files.is_settled():
             return False
         if self._sought is not None or self._held is None:
-            return not self._files.logs
-        younger = self._files.after(self._held)[0] if self._is_drained else None
+            return not self._files.logs or self._is_alias()
+        moves_on = self._is_drained and not self._is_alias()
+        younger = self._files.after(self._held)[0] if moves_on else None
         return all(log is None or log.refresh_if_quick() is not None for log in (self._held, younger))
 
     def may_be_behind(self) -> bool:
@@ -111,18 +116,35 @@ class TraceWalk(LineWalk[_Message]):
 
     # --- files --------------------------------------------------------------------------------------
 
+    def _is_alias(self) -> bool:
+        """Whether the name is a link by now that leads to where another walk of the stream reads. Of two that
+        both read there the first goes on."""
+        same = (walk for walk in self._walks if walk._files.real_path == self._files.real_path)
+        return next((walk for walk in same if walk.is_found), self) is not self
+
     def _seek(self, wanted: pb.LogPosition) -> list[_Message]:
         """Find the place in the files that are there. One that fits none is only given up once there is a
-        line to go on with, so that no place without a line is ever handed out but in a reset."""
+        line to go on with, so that no place without a line is ever handed out but in a reset.
+
+        Where it fits several, since they begin alike, the oldest counts, so that nothing is lost; but not one
+        that another goes on from, as its copy.
+        """
         misfits: dict[HeldLog, Misfit.ValueType] = {}
-        for log in reversed(self._files.logs) if wanted.line else ():
+        fitting: tuple[HeldLog, Head] | None = None
+        # A number alone fits any of them, so only the youngest counts.
+        logs = self._files.logs if wanted.digest else self._files.logs[-1:]
+        for log in logs if wanted.line else ():
+            if not log.may_begin_with(wanted.first_line_digest):
+                continue
             head = log.refresh()
-            _, misfit = find_place(log, head, wanted)
+            least = wanted if fitting is None else log_head(fitting[1]).position
+            _, misfit = find_place(log, head, least)
             if misfit is None:
-                return self._enter(log, head, wanted)
-            misfits[log] = misfit
-            if not wanted.digest:
-                break  # a number fits any of them, so only the youngest counts
+                fitting = log, head
+            else:
+                misfits[log] = misfit
+        if fitting is not None:
+            return self._enter(*fitting, wanted)
         start = self._start(misfits)
         if start is None or (wanted.line and not start.refresh().line):
             return []
@@ -152,9 +174,9 @@ class TraceWalk(LineWalk[_Message]):
                 return []
             head = younger.refresh()
             if head.line:
-                reached = self.position
-                wanted = reached if is_gap else pb.LogPosition()
-                return self._enter(younger, head, wanted, _REPLACED if is_gap else None)
+                # After a gap it may still be a copy of this one, put in its place.
+                wanted = self.position if is_gap else pb.LogPosition()
+                return self._enter(younger, head, wanted, find_place(younger, head, wanted)[1])
             younger, is_gap = further, is_gap or is_wider
         return []
 
@@ -184,14 +206,9 @@ class TraceWalk(LineWalk[_Message]):
         return message
 
     def _fill(
-        self,
-        message: _Message,
-        first_number: int,
-        lines: Sequence[bytes],
-        *,
-        patient: bool,  # noqa: ARG002 - no line is long enough to make anybody wait
+        self, message: _Message, first_number: int, lines: Sequence[bytes], *, patient: bool
     ) -> tuple[int, str | None]:
-        return fill_lines(message.batch.lines, first_number, lines)
+        return fill_lines(message.batch.lines, first_number, lines, patient=patient)
 
     def _close_batch(self, message: _Message) -> int:
         batch = message.batch

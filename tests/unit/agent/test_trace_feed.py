@@ -187,6 +187,38 @@ def test_subscriber_without_a_place_begins_at_the_oldest_line(file: TraceFile, f
     assert numbers(drain(fresh())) == [4, 5, 6, 7, 8]
 
 
+@pytest.mark.parametrize("first", [span(0), b"\n"], ids=["header", "blank"])
+def test_place_that_fits_files_which_begin_alike_loses_no_line(
+    file: TraceFile, fresh: Open, first: bytes
+) -> None:
+    file.append(first)
+    wanted = {NAME: place(first)}
+    file.append(spans(1, 3))
+    file.move_aside(first + spans(11, 12))
+    messages = drain(fresh(wanted))
+    assert [number for number in numbers(messages) if number] == [1, 2, 3, 11, 12]
+    assert resets(messages) == []
+
+
+def test_place_in_a_file_and_in_its_copy_is_read_on_in_the_file(file: TraceFile, fresh: Open) -> None:
+    file.append(spans(1, 3))
+    file.old(1).write_bytes(file.path.read_bytes())
+    file.append(span(4))
+    messages = drain(fresh({NAME: place(spans(1, 2))}))
+    assert (numbers(messages), resets(messages)) == ([3, 4], [])
+
+
+def test_copy_that_is_put_in_the_place_of_a_followed_file_is_read_on(file: TraceFile, fresh: Open) -> None:
+    file.append(spans(1, 3))
+    feed = fresh(follow=True)
+    drain(feed)
+    other = file.path.with_name("other")
+    other.write_bytes(spans(1, 5))
+    other.replace(file.path)
+    messages = drain(feed)
+    assert (numbers(messages), resets(messages)) == ([4, 5], [])
+
+
 def test_follower_goes_on_over_rotations_without_a_word(file: TraceFile, fresh: Open) -> None:
     feed = fresh(follow=True)
     messages = []
@@ -410,8 +442,26 @@ def test_what_takes_long_is_said_beforehand(file: TraceFile, fresh: Open) -> Non
     assert refused(drain(feed)) == [(3, "line_too_long")]
 
 
-def test_what_is_no_file_is_no_file(file: TraceFile, fresh: Open) -> None:
+def test_line_that_takes_long_to_judge_is_left_for_a_thread(file: TraceFile, fresh: Open) -> None:
+    odd = b'{"trace_id":"abcd","metadata":{"number":2,"nested":[' + b",".join([b"[[1]]"] * 9000) + b"]}}\n"
+    file.append(span(1, filling="x" * 50_000) + odd)
+    feed = fresh(follow=True)
+    feed.take_in()
+    assert numbers(feed.messages(patient=False)) == [1]
+    assert feed.is_stuck
+    assert numbers(drain(feed)) == [2]
+
+
+def test_what_is_no_file_is_no_file_and_is_warned_of_once(
+    file: TraceFile, tmp_path: Path, fresh: Open, caplog: pytest.LogCaptureFixture
+) -> None:
     os.mkfifo(file.path)
+    logs = TraceLogs(str(tmp_path))
+    for _ in range(2):
+        with logs.opened() as files:
+            assert drain(opened(files)) == []
+    (warning,) = caplog.records
+    assert warning.getMessage() == f"cannot read '{file.path}': it is no regular file [log_unavailable]"
     feed = fresh(follow=True)
     assert drain(feed) == []
     file.path.unlink()
@@ -442,6 +492,45 @@ def test_two_names_of_one_file_are_one(tmp_path: Path, file: TraceFile, fresh: O
     (tmp_path / ".superloop").mkdir()
     (tmp_path / ".superloop" / NAME).symlink_to(file.path)
     assert numbers(drain(fresh())) == [1]
+
+
+def test_link_to_a_file_that_is_read_brings_no_line_twice(
+    tmp_path: Path, file: TraceFile, fresh: Open
+) -> None:
+    """Made while the file is followed, and met by who comes again with the places reached."""
+    other = TraceFile(tmp_path / ".superloop" / NAME)
+    other.append(spans(1, 3))
+    feed = fresh(follow=True)
+    reached = places(drain(feed))
+    file.path.symlink_to(other.path)
+    other.append(span(4))
+    for follower in (feed, fresh(reached)):
+        messages = drain(follower)
+        assert (numbers(messages, f".superloop/{NAME}"), numbers(messages, NAME)) == ([4], [])
+    assert feed.is_quick()
+    other.move_aside(span(5))
+    assert numbers(drain(feed)) == [5]
+    file.path.unlink()
+    file.append(span(6))
+    assert numbers(drain(feed), NAME) == [6]
+
+
+def test_files_are_let_go_of_without_waiting_for_whoever_reads_them(tmp_path: Path, file: TraceFile) -> None:
+    """An event loop does it, for a client that is gone, while a thread still looks through a large file."""
+    file.append(span(1))
+    before = len(os.listdir("/proc/self/fd"))
+    with ExitStack() as stack:
+        log = stack.enter_context(TraceLogs(str(tmp_path)).opened())[NAME]
+        log.look()
+        (held,) = log.logs
+        with held._lock, log._lock:
+            ending = threading.Thread(target=stack.close)
+            ending.start()
+            ending.join(5)
+            assert not ending.is_alive()
+            assert len(os.listdir("/proc/self/fd")) == before + 1
+    del log, held
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def test_files_are_held_no_longer_than_somebody_reads_them(tmp_path: Path, file: TraceFile) -> None:

@@ -60,7 +60,24 @@ def test_environment_has_the_trace_and_not_the_token() -> None:
         "TRACEPARENT": "old",
         "DOPEJAR_TRACE_PARENT": "alt_1705180800_a3f2",
     }
-    assert child_environment(ours, "t-1") == {"A": "a", "OPS_MANAGER_TRACE_ID": "t-1"}
+    found = child_environment(ours, "/repo", "t-1")
+    assert found == {"A": "a", "OPS_MANAGER_TRACE_ID": "t-1", "DOPEJAR_TRACE_FILE": "/repo/trace.jsonl"}
     digits = "4bf92f3577b34da6a3ce929d0e0e4736"
-    assert child_environment(ours, digits)["TRACEPARENT"].split("-")[1] == digits
+    assert child_environment(ours, "/repo", digits)["TRACEPARENT"].split("-")[1] == digits
     assert ours["OPS_MANAGER_TRACE_ID"] == "old"
+
+
+def test_runtime_traces_into_the_repository_unless_somebody_said_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+
+    def told(**ours: str) -> str | None:
+        return child_environment(ours, "/repo", "t-1").get("DOPEJAR_TRACE_FILE")
+
+    assert told(DOPEJAR_TRACE="1", DOPEJAR_TRACE_FILE="") == "/repo/trace.jsonl"
+    assert told(DOPEJAR_TRACE_FILE="mine.jsonl") == "mine.jsonl"
+    assert told(DOPEJAR_SETTINGS="settings.yaml") is None
+    (tmp_path / ".superloop").mkdir()
+    (tmp_path / ".superloop" / "settings.yaml").write_text("tracing: {output: here.jsonl}")
+    assert told() is None
