@@ -85,7 +85,9 @@ def _span(step: JSON) -> Text:
 
 
 def _began(step: JSON) -> Text:
-    return plain(f"+{_seconds(get(step, 'offsetSeconds'))}  ", "dim")
+    told = _seconds(get(step, "offsetSeconds"))
+    # What began before the first step caused it.
+    return plain(f"{'' if told.startswith('-') else '+'}{told}  ", "dim")
 
 
 def _seconds(value: JSON) -> str:

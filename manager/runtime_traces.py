@@ -31,15 +31,18 @@ def drain(
         mark = transport.trace_mark(loop_id)
         if mark == 0:
             return None  # most sprites have no trace files
-        _drain(paths, transport, loop_id, seconds, mark)
+        return _drain(paths, transport, loop_id, seconds, mark)
     except OpsError as error:
         return None if error.reason in _EXPECTED else error
-    return None
+    except Exception as defect:
+        # The pass has come out well, whatever its traces hold.
+        return OpsError("internal_error", f"reading traces met a defect: {type(defect).__name__}: {defect}")
 
 
 def _drain(
     paths: "LoopFiles", transport: "Transport", loop_id: str, seconds: float, mark: int | None
-) -> None:
+) -> OpsError | None:
+    """As drain; what raises is told by that."""
     # Late: see above.
     from manager.core.runtime_traces import TraceIntake
     from manager.store.runtime_traces import TraceStore
@@ -50,7 +53,7 @@ def _drain(
         store = TraceStore(paths, loop_id)
         cursor = store.open()
         if mark is not None and mark == cursor.mark:
-            return
+            return None
         intake = TraceIntake(cursor.places)
         lines: list[bytes] = []
         size = 0
@@ -70,3 +73,4 @@ def _drain(
             is_whole = intake.ended == "drained_to_head"
             if lines or intake.places != cursor.places or (is_whole and mark):
                 store.write(lines, intake.places, (mark or 0) if is_whole else 0)
+        return store.problem

@@ -206,7 +206,7 @@ ROWS: tuple[tuple[str, tuple[Graph, ...]], ...] = (
             ),
             Graph(
                 "Traces of the runtimes",
-                "Lines stored, and streams that were lost or lines that could not be stored at once.",
+                "Lines stored; streams lost, lines that are no trace events, and writes that failed.",
                 (
                     _rate("ops_manager_trace_lines_total", "lines"),
                     _rate("ops_manager_trace_failures_total", "failures"),

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import sys
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -19,6 +20,8 @@ Table = Callable[[JSON], "RenderableType"]
 FORMS = ("json", "pretty", "table")
 # Kinds of terminals on which nothing can be drawn over.
 _PLAIN_TERMINALS = ("dumb", "unknown")
+# Delete, the other control characters, line ends of other scripts, and what changes the direction of text.
+_STEERING = re.compile("[\x7f-\x9f\u061c\u200e\u200f\u2028-\u202e\u2066-\u2069]")
 
 
 def add_output_flags(parser: argparse.ArgumentParser, *, pretty: bool = True) -> None:
@@ -47,7 +50,8 @@ def emit(
     if form == "table":
         show(document, table)
     else:
-        write((jsontext.pretty if form == "pretty" else jsontext.encode)(document) + b"\n")
+        data = (jsontext.pretty if form == "pretty" else jsontext.encode)(document)
+        write((_harmless(data) if sys.stdout.isatty() else data) + b"\n")
 
 
 def chosen_form(*, pretty: bool = False, output: str | None = None) -> str:
@@ -69,6 +73,12 @@ def show(document: JSON, table: Table | None = None) -> None:
     from manager import render
 
     write(render.to_text(table or render.tree, document, sys.stdout).encode("utf-8", "replace"))
+
+
+def _harmless(data: bytes) -> bytes:
+    """The same JSON for a terminal: what could steer it, or turn text around, stands as escapes. Those up to
+    U+001F are that in all JSON."""
+    return _STEERING.sub(lambda found: rf"\u{ord(found[0]):04x}", data.decode()).encode()
 
 
 def write(data: bytes) -> None:

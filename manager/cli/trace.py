@@ -1,11 +1,13 @@
 """`trace`: the way of one trace id through the artifacts, as a tree, or the last trace ids."""
 
 import argparse
+import sys
 
 from manager import render_trace
 from manager.cli.output import add_output_flags, emit
 from manager.core.trace import recent_document, trace_document
 from manager.core.trace_rows import Row, merge
+from manager.core.trace_spans import Spans
 from manager.store import loop_files
 from manager.store.spans import spans_around, spans_under
 from manager.store.traces import artifact_rows, known_loops
@@ -62,12 +64,21 @@ def _look_up(repo: str, loop: str, trace_id: str) -> JSON:
         entries, skipped, left_out = _collect(repo, loop, spelling)
         spans = spans_under(repo, _loops(repo, loop, entries), spelling)
         if entries or spans.found:
+            _warn(spans)
             return trace_document(spelling, repo, entries, spans=spans, skipped=skipped, left_out=left_out)
     spans, root_id = spans_around(repo, _loops(repo, loop, []), trace_id)
     if spans.found:
+        _warn(spans)
         return trace_document(root_id, repo, [], spans=spans)
+    if spans.problem is not None:
+        raise spans.problem
     where = f"of loop {printable(loop)} in {repo}" if loop else f"in {repo}"
     raise OpsError("trace_not_found", f"no artifact {where} has trace id {printable(trace_id)}", field="ID")
+
+
+def _warn(spans: Spans) -> None:
+    if spans.problem is not None:
+        sys.stderr.write(f"warning: traces_unavailable: {spans.problem.reason}: {spans.problem.message}\n")
 
 
 def _collect(repo: str, loop: str, trace_id: str) -> tuple[list[Entry], int, int]:

@@ -84,15 +84,21 @@ class TraceIntake:
             for found in message.bookmark.places:
                 self._compare(found)
         elif kind == "log_reset":
-            self._start_over(message.file, message.log_reset.resume)
+            # The place stays until the batch of line 1: without it, all older files would come again.
+            self._place(message.file)
+            if message.log_reset.resume.line:
+                raise _invalid("a log reset resumes elsewhere than at the beginning")
+            self.resets += 1
         elif kind == "goodbye":
             self.ended = message.goodbye.reason or "stream_broken"
         return []
 
     def _take_batch(self, name: str, batch: telemetry_pb2.LineBatch) -> list[bytes]:
         place = self._place(name)
-        if batch.first_line == 1 and batch.first_line_digest != place.first_line_digest:
-            place = Place()  # the file moved aside, was read to its end, and this is the next one of its name
+        if batch.first_line == 1:
+            # The file moved aside and was read to its end, or was replaced: this is the next one of its name,
+            # which may well begin with the same line.
+            place = Place()
         if batch.first_line > place.line + 1:
             raise OpsError(
                 "stream_broken",
@@ -131,15 +137,8 @@ class TraceIntake:
                 f"the stream is at line {found.position.line}, but sent no more than {reached}",
             )
 
-    def _start_over(self, name: str, resume: pb.LogPosition) -> None:
-        self._place(name)
-        if resume.line:
-            raise _invalid("a log reset resumes elsewhere than at the beginning")
-        self.places[name] = Place()
-        self.resets += 1
-
     def _place(self, name: str) -> Place:
-        if not name or len(name) > _MAX_NAME_CHARS:
+        if not _is_name(name):
             raise _invalid("a message of a file without a usable name")
         place = self.places.get(name)
         if place is None:
@@ -179,6 +178,8 @@ def read_trace_cursor(document: JSON, path: str) -> TraceCursor:
         raise refuse(f"files holds {kind_of(files)} instead of an object of at most {MAX_FILES} members")
     places = {}
     for name, value in files.items():
+        if not _is_name(name):
+            raise refuse("a name in files is none of a file")
         line = whole(get(value, "line"))
         if line is None or line > _LARGEST:
             raise refuse("a line of files is no line number")
@@ -202,6 +203,17 @@ def trace_cursor_document(cursor: TraceCursor, *, loop_id: str, now: float) -> d
             "files": {name: place_document(place) for name, place in cursor.places.items()},
         }
     )
+
+
+def _is_name(name: str) -> bool:
+    """Whether messages can hold it, and file systems."""
+    if not name or len(name) > _MAX_NAME_CHARS or "\0" in name:
+        return False
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def _invalid(why: str) -> OpsError:

@@ -9,7 +9,7 @@ from bisect import bisect_right
 from collections.abc import Iterable, Mapping, Sequence
 
 from manager.core.trace_rows import CUT_SECONDS
-from manager.core.trace_spans import NO_SPANS, Cause, Spans, below, grow
+from manager.core.trace_spans import NO_SPANS, Cause, Spans, grow
 from spritemesh.jsontext import JSON
 from spritemesh.times import format_utc_milliseconds
 from spritemesh.traceentry import Entry
@@ -47,21 +47,21 @@ def trace_document(
     """The tree of a trace, or of a span. entries and spans: at least one of both. skipped: damaged lines.
     left_out: entries of a trace that has too many, the oldest ones."""
     ordered, parents = _in_family(sorted(_once(entries), key=_order))
-    shown, more = below(spans.found, trace_id)
-    more += spans.left_out
-    start = min([entry.at for entry in ordered] + [span.at for span in shown])
-    end = max(
-        [entry.at + (entry.seconds or 0.0) for entry in ordered] + [span.at + span.seconds for span in shown]
-    )
+    # A span may be of whoever caused the first step, or of a clock that is wrong.
+    times = [(entry.at, entry.seconds or 0.0) for entry in ordered] or [
+        (span.at, span.seconds) for span in spans.found
+    ]
+    start, end = min(at for at, _ in times), max(at + seconds for at, seconds in times)
     steps = [_step(entry, start) for entry in ordered]
     roots: list[JSON] = []
     for place in sorted(range(len(ordered)), key=lambda place: _order(ordered[place])):
         above = parents[place]
         (roots if above is None else steps[above].setdefault("steps", [])).append(steps[place])
     causes = [
-        Cause(entry.kind, entry.loop_id, entry.at, step) for entry, step in zip(ordered, steps, strict=True)
+        Cause(entry.kind, entry.loop_id, entry.at, entry.seconds, step)
+        for entry, step in zip(ordered, steps, strict=True)
     ]
-    roots += grow(shown, causes, start)
+    roots += grow(spans.found, causes, start)
     return drop(
         {
             "schemaVersion": SCHEMA_VERSION,
@@ -71,14 +71,14 @@ def trace_document(
             "endedAt": format_utc_milliseconds(end),
             "durationSeconds": _rounded(end - start),
             "loops": sorted(
-                {entry.loop_id for entry in ordered} | {span.loop_id for span in shown if span.loop_id}
+                {entry.loop_id for entry in ordered} | {span.loop_id for span in spans.found if span.loop_id}
             ),
             "stepCount": len(ordered),
-            "spanCount": len(shown) or None,
+            "spanCount": len(spans.found) or None,
             "steps": roots,
             "skippedLines": skipped + spans.damaged or None,
             "leftOutSteps": left_out or None,
-            "leftOutSpans": more or None,
+            "leftOutSpans": spans.left_out or None,
         }
     )
 

@@ -8,14 +8,21 @@ first.
 from collections.abc import Iterable, Mapping, Sequence
 from typing import NamedTuple
 
-from spritemesh.jsontext import JSON, encode
+from spritemesh.errors import OpsError
+from spritemesh.jsontext import JSON, JSONError, encode, parse
 from spritemesh.times import format_utc_milliseconds, parse_rfc3339
 from spritemesh.values import drop, get
 
 # Of a larger tree the first ones are shown.
 MAX_SPANS = 1000
-# Metadata that is larger is left to `spritemesh trace view`.
+# Spans that stand deeper among others are left out, so that documents are no deeper than any of ours may be.
+MAX_DEPTH = 100
+# Longer texts are cut, characters; the tracer's have 100, and ids 33.
+_TEXT_CHARS = 300
+_ID_CHARS = 128
+# Metadata that is larger or deeper is left to `spritemesh trace view`.
 _METADATA_BYTES = 2048
+_METADATA_DEPTH = 32
 # Kinds of steps that run something in the sprite, the nearest first.
 _CAUSES = ("runtime", "invocation", "intent")
 # The clocks of sprite and manager need not agree to the moment, seconds.
@@ -38,22 +45,26 @@ class Span(NamedTuple):
 
 
 class Spans(NamedTuple):
-    """Spans in any order. left_out: those that were not even kept. damaged: lines that are none."""
+    """Spans of a trace that are shown, by time, each once. left_out: those that are not, at least. damaged:
+    lines that are none. problem: why some files were not read."""
 
     found: Sequence[Span] = ()
     left_out: int = 0
     damaged: int = 0
+    problem: OpsError | None = None
 
 
 NO_SPANS = Spans()
 
 
 class Cause(NamedTuple):
-    """A step that spans may hang from. document: gets them as its `steps`."""
+    """A step that spans may hang from. at: epoch seconds. seconds: how long it took, None when that is not
+    known. document: gets them as its `steps`."""
 
     kind: str
     loop_id: str
     at: float
+    seconds: float | None
     document: dict[str, JSON]
 
 
@@ -69,16 +80,16 @@ def span_of(record: JSON, *, loop_id: str, file: str) -> Span | None:
     shown = None
     if isinstance(metadata, dict):
         shown = {name: value for name, value in metadata.items() if name != "ops_trace_id"} or None
-        if shown is not None and len(encode(shown)) > _METADATA_BYTES:
+        if shown is not None and not _is_small(shown):
             shown = None
     detail = {
-        "spanId": trace_id,
-        "parentId": _text(record, "parent_id") or None,
-        "layer": _text(record, "hrm_layer") or None,
-        "operation": _text(record, "operation") or None,
-        "component": _text(record, "component") or None,
-        "input": _text(record, "input_summary") or None,
-        "output": _text(record, "output_summary") or None,
+        "spanId": trace_id[:_ID_CHARS],
+        "parentId": _text(record, "parent_id")[:_ID_CHARS] or None,
+        "layer": _cut(record, "hrm_layer") or None,
+        "operation": _cut(record, "operation") or None,
+        "component": _cut(record, "component") or None,
+        "input": _cut(record, "input_summary") or None,
+        "output": _cut(record, "output_summary") or None,
         "metadata": shown,
     }
     return Span(
@@ -86,7 +97,7 @@ def span_of(record: JSON, *, loop_id: str, file: str) -> Span | None:
         _text(record, "parent_id"),
         at,
         seconds,
-        _text(record, "status"),
+        _cut(record, "status"),
         loop_id,
         file,
         _text(metadata, "ops_trace_id"),
@@ -96,8 +107,8 @@ def span_of(record: JSON, *, loop_id: str, file: str) -> Span | None:
 
 def below(spans: Iterable[Span], trace_id: str) -> tuple[list[Span], int]:
     """Those under the spans that name the request, or under the span of that id, whose own line may be gone:
-    by time, each once, and how many more there are."""
-    known = {span.trace_id: span for span in reversed(list(spans))}
+    by time, and how many more there are. spans: each once."""
+    known = {span.trace_id: span for span in spans}
     children = _children(known.values())
     wanted = {
         span.trace_id
@@ -110,8 +121,10 @@ def below(spans: Iterable[Span], trace_id: str) -> tuple[list[Span], int]:
             if child.trace_id not in wanted:
                 wanted.add(child.trace_id)
                 todo.append(child.trace_id)
-    ordered = sorted((known[trace_id] for trace_id in wanted), key=_order)
-    return ordered[:MAX_SPANS], max(0, len(ordered) - MAX_SPANS)
+    ordered = sorted((span for span in known.values() if span.trace_id in wanted), key=_order)
+    parents = {span.trace_id: span.parent_id for span in ordered[:MAX_SPANS]}
+    shown = [span for span in ordered[:MAX_SPANS] if _depth(span.trace_id, parents) < MAX_DEPTH]
+    return shown, len(ordered) - len(shown)
 
 
 def grow(spans: Sequence[Span], causes: Sequence[Cause], start: float) -> list[JSON]:
@@ -121,10 +134,11 @@ def grow(spans: Sequence[Span], causes: Sequence[Cause], start: float) -> list[J
     """
     steps = {span.trace_id: _step(span, start) for span in spans}
     parents = {span.trace_id: span.parent_id for span in spans}
+    causes = [cause for cause in causes if cause.kind in _CAUSES]
     roots: list[JSON] = []
     for span in spans:
         step = steps[span.trace_id]
-        if span.parent_id in steps and not _is_own_ancestor(span.trace_id, parents):
+        if _depth(span.trace_id, parents):
             _add(steps[span.parent_id], step)
         elif (cause := _cause(span, causes)) is not None:
             _add(cause.document, step)
@@ -141,27 +155,35 @@ def _children(spans: Iterable[Span]) -> Mapping[str, list[Span]]:
     return children
 
 
-def _is_own_ancestor(trace_id: str, parents: Mapping[str, str]) -> bool:
-    """Whether the way up comes back to where it began, as only damaged lines say."""
+def _depth(trace_id: str, parents: Mapping[str, str]) -> int:
+    """How many spans are above; 0 where the way up comes to a circle, as only damaged lines say."""
     above = parents[trace_id]
-    for _ in parents:
-        if above == trace_id:
-            return True
+    for depth in range(len(parents)):
         if above not in parents:
-            return False
+            return depth
         above = parents[above]
-    return True
+    return 0
 
 
 def _cause(span: Span, causes: Sequence[Cause]) -> Cause | None:
-    """Of the nearest kind the last one that began before the span; the first one where clocks differ."""
-    for kind in _CAUSES:
-        of_kind = [cause for cause in causes if cause.kind == kind and span.loop_id in {"", cause.loop_id}]
-        before = [cause for cause in of_kind if cause.at <= span.at + _SLACK_SECONDS]
-        if of_kind:
-            during = [cause for cause in before if cause.at <= span.at]
-            return max(during or before, key=lambda cause: cause.at, default=of_kind[0])
-    return None
+    """The step that was running when the span began: the last of those that began before it. When none did,
+    clocks may differ: the nearest step, unless the span goes on beyond it, as one that caused it would."""
+
+    def rank(cause: Cause) -> tuple[bool, float, int]:
+        is_running = cause.seconds is None or span.at <= cause.at + cause.seconds
+        return is_running, cause.at, -_CAUSES.index(cause.kind)
+
+    end = span.at + span.seconds
+    possible = [cause for cause in causes if span.loop_id in {"", cause.loop_id}]
+    before = [cause for cause in possible if cause.at <= span.at]
+    if before:
+        return max(before, key=rank)
+    behind = [
+        cause
+        for cause in possible
+        if cause.at <= span.at + _SLACK_SECONDS and end < cause.at + (cause.seconds or 0.0)
+    ]
+    return min(behind, key=lambda cause: (_CAUSES.index(cause.kind), cause.at), default=None)
 
 
 def _add(document: dict[str, JSON], step: JSON) -> None:
@@ -188,6 +210,22 @@ def _step(span: Span, start: float) -> dict[str, JSON]:
 def _order(span: Span) -> tuple[float, float]:
     """By time; of those that began in the same moment the longer one is around the other."""
     return span.at, -span.seconds
+
+
+def _is_small(metadata: JSON) -> bool:
+    text = encode(metadata)
+    if len(text) > _METADATA_BYTES:
+        return False
+    try:
+        parse(text, max_depth=_METADATA_DEPTH)
+    except JSONError:
+        return False
+    return True
+
+
+def _cut(record: JSON, name: str) -> str:
+    text = _text(record, name)
+    return text if len(text) <= _TEXT_CHARS else f"{text[:_TEXT_CHARS]}..."
 
 
 def _text(record: JSON, name: str) -> str:

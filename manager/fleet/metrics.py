@@ -47,7 +47,7 @@ _TOTALS = {
     "trace_lines": ("trace_lines", "Lines of the runtimes' traces that were stored."),
     "trace_failures": (
         "trace_failures",
-        "Streams of traces that were lost, and lines of them that could not be stored at once.",
+        "Streams of traces that were lost, lines of them that are no trace events, and writes that failed.",
     ),
 }
 

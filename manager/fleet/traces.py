@@ -70,11 +70,12 @@ class Batch(NamedTuple):
     store: TraceStore
     lines: list[bytes]
     places: Mapping[str, Place]
+    mark: int  # of trace files of which everything is stored with these
 
     def write(self) -> OpsError | None:
         """Why it could not be stored. Blocks."""
         try:
-            self.store.write(self.lines, self.places)
+            self.store.write(self.lines, self.places, self.mark)
         except OpsError as error:
             return error
         except Exception as defect:
@@ -108,7 +109,7 @@ class LoopTraces:
         self._told = ""  # reason code of the trouble that was told last
         self._lines: list[bytes] = []
         self._size = 0
-        self._reached = False  # places moved on without a line
+        self._reached = False  # places or the mark moved on without a line
         self._writing = 0  # lines that are being written
         self._room: asyncio.Event | None = None
 
@@ -177,9 +178,12 @@ class LoopTraces:
         try:
             self._is_used = True
             if self._intake is None:
-                self._intake = TraceIntake((await self._desk.run(self._store.open)).places)
+                cursor = await self._desk.run(self._store.open)
+                self._intake, self._covered = TraceIntake(cursor.places), cursor.mark
                 if self._store.problem is not None:
                     self._tell(self._store.problem)
+            if self._mark == self._covered:
+                return  # nothing was written since somebody read it all
             await self._follow(source, self._intake)
         except OpsError as error:
             self._fail(error)
@@ -206,7 +210,8 @@ class LoopTraces:
                     self._recovered()
                     # What a heartbeat told before the last message has come by this one.
                     if now - lines_at >= _QUIET_SECONDS and mark == self._mark:
-                        self._covered = mark
+                        self._covered, self._reached = mark, True
+                        self._desk.add(self, hurry=False)
                         return
                 mark = self._mark
                 while self._size >= _ROOM_BYTES and not self._is_leaving:
@@ -219,6 +224,8 @@ class LoopTraces:
     def _take_in(self, intake: TraceIntake, message: telemetry_pb2.WatchTracesResponse) -> bool:
         """Gather what a message brings; whether that is anything."""
         lines = intake.accept(message)
+        if message.HasField("invalid_line"):
+            self._count(failures=1)
         if not (message.HasField("batch") or message.HasField("log_reset")):
             return False
         self._lines += lines
@@ -246,7 +253,7 @@ class LoopTraces:
             return None
         self._writing = len(self._lines)
         self._reached = False
-        return Batch(self._store, self._lines[: self._writing], dict(self._intake.places))
+        return Batch(self._store, self._lines[: self._writing], dict(self._intake.places), self._covered)
 
     def wrote(self, error: OpsError | None) -> None:
         """What came of the last batch."""

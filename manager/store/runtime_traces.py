@@ -123,8 +123,11 @@ class TraceStore:
         except OpsError as error:
             self.problem = OpsError("cursor_invalid", error.message)
             return self._anew()
+        if not self._cut(cursor.stored):
+            why = f"cursor {self._cursor_path}: stored.bytes is within a line"
+            self.problem = OpsError("cursor_invalid", why)
+            return self._anew()
         self._is_saved = True
-        self._cut(cursor.stored)
         return cursor
 
     def _anew(self) -> TraceCursor:
@@ -132,8 +135,9 @@ class TraceStore:
         self._is_saved = False
         return TraceCursor(stored=_stored_in(self._path))
 
-    def _cut(self, stored: Stored) -> None:
-        """Cut off what was appended after the cursor was written. Raises OSError."""
+    def _cut(self, stored: Stored) -> bool:
+        """Cut off what was appended after the cursor was written; False, and nothing is cut, where no line
+        ends there. Raises OSError."""
         if stored.size == 0:
             size = 0
         elif (young := _stored_in(self._path)).first_line_digest == stored.first_line_digest:
@@ -141,10 +145,13 @@ class TraceStore:
         elif young.size and _stored_in(f"{self._path}.1").first_line_digest == stored.first_line_digest:
             size = 0
         else:
-            return  # somebody removed or moved what was stored
-        with suppress(FileNotFoundError):
-            if os.stat(self._path).st_size > size:
-                os.truncate(self._path, size)
+            return True  # somebody removed or moved what was stored
+        with suppress(FileNotFoundError), open(self._path, "r+b") as file:
+            if os.fstat(file.fileno()).st_size > size:
+                if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                    return False
+                file.truncate(size)
+        return True
 
 
 def _stored_in(path: str) -> Stored:

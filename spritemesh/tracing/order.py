@@ -6,6 +6,7 @@ ends go back by more than the slack, the file counts as unordered, and everythin
 """
 
 from bisect import bisect_left
+from collections.abc import Iterable
 from itertools import accumulate
 
 from spritemesh.tracing.reader import LineFiles, Region
@@ -41,6 +42,13 @@ class Order:
             return self.region.start
         number = bisect_left(self._ends, seconds - SLACK_SECONDS)
         return self._places[number - 1] if number else self.region.start
+
+    def since(self, seconds: float | None, known: Iterable[int]) -> Region:
+        """The region from `begin(seconds)` on; all of it where one of the positions `known`, of what ended
+        then or later, is before that: clocks were set."""
+        begin = self.begin(seconds)
+        start, end = self.region
+        return Region(start if any(start <= place < begin for place in known) else begin, end)
 
     def _look_over(self, files: LineFiles) -> None:
         places, ends = [], []

@@ -22,6 +22,7 @@ MAX_SPANS = 50_000
 _MAX_BYTES = 128 * 1024 * 1024
 # Lines that wait for their parent; each takes some 300 bytes.
 _MAX_WAITING = 100_000
+_MAX_REMEMBERED = 100_000
 _LONGEST_SECONDS = 15
 
 
@@ -55,7 +56,8 @@ def find_tree(files: LineFiles, trace_id: str, damage: Damage) -> Tree | None:
 
 
 def find_below(files: LineFiles, roots: Sequence[Span], damage: Damage) -> tuple[list[Span], int]:
-    """These spans and all that hangs from them, by position, and how many spans beyond what is kept.
+    """These spans and all that hangs from them, by position, and how many spans beyond what is kept: as they
+    are read from the end, those that ended first.
 
     damage: as for find_tree. Raises OSError.
     """
@@ -96,6 +98,25 @@ class Stretch(NamedTuple):
         return cls(0, 10**_LONGEST_SECONDS, [])
 
 
+class Count:
+    """Counts spans by their ids: one that is met again counts once, up to a hundred thousand of them."""
+
+    def __init__(self) -> None:
+        self._seen: set[str] = set()
+        self._more = 0
+
+    @property
+    def total(self) -> int:
+        return len(self._seen) + self._more
+
+    def add(self, trace_id: str) -> None:
+        """One more."""
+        if len(self._seen) < _MAX_REMEMBERED:
+            self._seen.add(trace_id)
+        elif trace_id not in self._seen:
+            self._more += 1
+
+
 class _Search:
     def __init__(self, files: LineFiles, damage: Damage) -> None:
         self._files = files
@@ -105,6 +126,7 @@ class _Search:
     def tree(self, asked: str) -> Tree | None:
         """As find_tree."""
         way = {asked}
+        known: list[Span] = []
         current = asked
         after: int | None = None
         life: tuple[float, float] | None = None
@@ -116,6 +138,7 @@ class _Search:
                     return None
                 is_missing = True
                 break
+            known.append(found)
             after, life = found.position + len(found.line), _life(found.facts)
             parent = found.facts.parent_id
             # An id that is its own ancestor is damage; the tree begins where that was noticed.
@@ -125,7 +148,7 @@ class _Search:
             current = parent
         descent = _Descent(self._files, self._damage, {current})
         descent.reach(way, None if is_missing else life)
-        spans = self._descend(descent, second_of(current))
+        spans = self._descend(descent, known[::-1], second_of(current))
         return Tree(asked, current, is_missing, spans, descent.left_out)
 
     def below(self, roots: Sequence[Span]) -> tuple[list[Span], int]:
@@ -135,11 +158,17 @@ class _Search:
             descent.reach({root.facts.trace_id}, _life(root.facts))
         seconds = [second_of(root.facts.trace_id) for root in roots]
         known = [second for second in seconds if second is not None]
-        return self._descend(descent, min(known) if len(known) == len(roots) else None), descent.left_out
+        begin = min(known) if len(known) == len(roots) else None
+        return self._descend(descent, roots, begin), descent.left_out
 
-    def _descend(self, descent: "_Descent", begin: int | None) -> list[Span]:
-        """Gather all, from what ended in the second `begin` on; None: from the beginning."""
-        regions = [Region(order.begin(begin), order.region.end) for order in self._orders]
+    def _descend(self, descent: "_Descent", known: Sequence[Span], begin: int | None) -> list[Span]:
+        """Gather all, from what ended in the second `begin` on; None: from the beginning.
+
+        known: spans that were found already, parents first.
+        """
+        for span in known:
+            descent.keep(span)
+        regions = [order.since(begin, [span.position for span in known]) for order in self._orders]
         while not descent.is_complete:
             descent.go_through(regions)
         return sorted(descent.spans.values(), key=lambda span: span.position)
@@ -187,7 +216,7 @@ class _Descent:
         self._damage = damage
         self._root_ids = root_ids
         self.spans: dict[int, Span] = {}
-        self.left_out = 0
+        self._left = Count()
         self.is_complete = False
         self._bytes = 0
         self._members = set(root_ids)
@@ -198,6 +227,11 @@ class _Descent:
         self._waiting: dict[str, list[tuple[int, int]]] = {}
         self._waiting_count = 0
         self._was_too_much = False
+
+    @property
+    def left_out(self) -> int:
+        """Spans beyond what is kept."""
+        return self._left.total
 
     def reach(self, trace_ids: set[str], life: tuple[float, float] | None) -> None:
         """Look for the seconds of these ids, and those between `life`."""
@@ -212,7 +246,7 @@ class _Descent:
         stretch = self._stretch()
         count = len(self.spans)
         self._waiting, self._waiting_count, self._was_too_much = {}, 0, False
-        self.left_out = 0
+        self._left = Count()
         for region in reversed(regions):
             for chunk in self._files.backward(*region):
                 if chunk.is_cut:
@@ -238,20 +272,21 @@ class _Descent:
         if record is None:
             return
         if record.trace_id in self._root_ids or record.parent_id in self._members:
-            self._keep(Span(position, record, line))
+            self.keep(Span(position, record, line))
         elif record.parent_id:
             if self._waiting_count >= _MAX_WAITING:
                 self._waiting, self._waiting_count, self._was_too_much = {}, 0, True
             self._waiting.setdefault(record.parent_id, []).append((position, len(line)))
             self._waiting_count += 1
 
-    def _keep(self, span: Span) -> None:
+    def keep(self, span: Span) -> None:
         """Take a span in, and those that waited for it."""
         found = [span]
         while found:
             span = found.pop()
             if len(self.spans) >= MAX_SPANS or self._bytes + len(span.line) > _MAX_BYTES:
-                self.left_out += 1
+                if span.facts.trace_id not in self._members:
+                    self._left.add(span.facts.trace_id)
                 continue
             self.spans[span.position] = span
             self._bytes += len(span.line)

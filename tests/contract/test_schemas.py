@@ -18,6 +18,7 @@ from spritemesh.bridge import schemas
 from tests.contract import cases
 from tests.contract.playback import Playback
 from tests.contract.workspace import Outcome, Workspace
+from tests.harness.spans import span, span_id
 
 EXACT = ("loop_run_snapshot", "loop_run_event")
 GROWING = tuple(name for name in schemas.SCHEMA_NAMES if name not in EXACT)
@@ -238,6 +239,12 @@ def test_trace_of_passes_and_their_escalations_satisfies_its_schema(workspace: W
         assert problems("trace", {name: value for name, value in document.items() if name != member})
     document["steps"][0]["steps"][0]["at"] = "2024-01-01T00:00:00Z"
     assert problems("trace", document)
+
+
+def test_trace_of_the_runtimes_spans_satisfies_its_schema(workspace: Workspace) -> None:
+    workspace.write("trace.jsonl", (span(2, parent=1) + span(1)).decode())
+    outcome = workspace.call(["trace", span_id(1), "--repo", str(workspace.repo)], {})
+    assert problems("trace", jsontext.parse(outcome.out)) == []
 
 
 # --- schemas refuse what is no such document ------------------------------------------------------------

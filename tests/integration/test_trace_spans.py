@@ -2,18 +2,21 @@
 
 import json
 import shlex
+import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from manager.core.runtime_traces import TraceIntake
 from manager.core.trace_spans import MAX_SPANS
 from manager.store import loop_files
+from manager.store.spans import spans_under
 from spritemesh import files
 from tests.harness.agents import TOKEN, StartAgent
 from tests.harness.control import Runtime
 from tests.harness.loops import Repo, events
-from tests.harness.manager import Ran, run
+from tests.harness.manager import Ran, command, run
 from tests.harness.spans import BEGAN, append, span, span_id, spans
 
 
@@ -92,6 +95,22 @@ def test_pass_that_cannot_store_traces_says_so_and_succeeds(root: Path) -> None:
     path.rmdir()
     assert reconcile(root).err == ""
     assert stored(root) == ids(1, 5)
+
+
+def test_pass_tells_of_a_damaged_cursor_and_reads_again(root: Path) -> None:
+    append(root / "trace.jsonl", spans(1, 2))
+    reconcile(root)
+    Path(loop_files(str(root), "alpha").traces_cursor).write_text("{}")
+    assert reconcile(root).err.startswith("warning: traces_unavailable: cursor_invalid: ")
+    assert (reconcile(root).err, stored(root)) == ("", ids(1, 2) + ids(1, 2))
+
+
+def test_defect_in_reading_traces_is_told_and_fails_no_pass(
+    root: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append(root / "trace.jsonl", spans(1, 2))
+    monkeypatch.setattr(TraceIntake, "accept", lambda *_: 1 / 0)
+    assert "internal_error: reading traces met a defect: ZeroDivisionError" in reconcile(root).err
 
 
 def test_pass_leaves_traces_to_whoever_has_the_loop(root: Path) -> None:
@@ -175,6 +194,46 @@ def test_span_id_shows_its_whole_tree(root: Path) -> None:
     assert top["steps"][0]["steps"][0]["detail"]["spanId"] == span_id(3)
     assert found["spanCount"] == 3
     assert run("trace", span_id(4), "--repo", str(root)).code != 0
+
+
+def test_more_loops_than_files_may_be_open(root: Path) -> None:
+    for number in range(1, 41):
+        path = Path(loop_files(str(root), f"loop-{number}").runtime_traces)
+        path.parent.mkdir(parents=True)
+        append(path, span(number, parent=number - 1 if number > 1 else None))
+    words = ("trace", span_id(17), "--repo", str(root))
+    limited = subprocess.run(
+        ["sh", "-c", 'ulimit -n 40; exec "$@"', "sh", *command(*words)], capture_output=True, check=False
+    )
+    assert (limited.returncode, limited.stderr) == (0, b"")
+
+
+def test_span_that_several_loops_stored_is_of_none_alone(root: Path) -> None:
+    for number in range(20):
+        path = Path(loop_files(str(root), f"loop-{number}").runtime_traces)
+        path.parent.mkdir(parents=True)
+        append(path, span(1, metadata={"ops_trace_id": "t2"}) + span(number + 2, parent=1))
+    found = spans_under(str(root), [f"loop-{number}" for number in range(20)], "t2").found
+    assert [(one.trace_id, one.loop_id) for one in found] == [
+        (span_id(1), ""),
+        *((span_id(number + 2), f"loop-{number}") for number in range(20)),
+    ]
+
+
+def test_trace_file_that_cannot_be_read_is_told(root: Path) -> None:
+    (root / "trace.jsonl").mkdir()
+    refused = run("trace", "t2", "--repo", str(root))
+    assert (refused.code, "document_invalid" in refused.err) == (1, True)
+    own = root / ".superloop" / "loops" / "alpha" / "trace.jsonl"
+    append(own, span(1, metadata={"ops_trace_id": "t2"}))
+    found = run("trace", "t2", "--repo", str(root))
+    assert (found.code, found.documents[0]["spanCount"]) == (0, 1)
+    assert found.err.startswith("warning: traces_unavailable: document_invalid: ")
+
+
+def test_span_without_a_time_is_no_step(root: Path) -> None:
+    append(root / "trace.jsonl", span(1, timestamp=None, metadata={"ops_trace_id": "t2"}) + span(2, parent=1))
+    assert "trace_not_found" in run("trace", "t2", "--repo", str(root)).err
 
 
 def test_of_a_large_tree_the_first_spans_are_shown_and_the_rest_counted(root: Path) -> None:

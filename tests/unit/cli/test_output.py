@@ -65,3 +65,9 @@ def test_terminal_gets_json_on_request(monkeypatch: pytest.MonkeyPatch, choice: 
 def test_output_flag_wins_over_pretty(capsysbinary: pytest.CaptureFixture[bytes]) -> None:
     output.emit({"a": 1}, pretty=True, output="json")
     assert capsysbinary.readouterr().out == b'{"a":1}\n'
+
+
+def test_json_on_a_terminal_steers_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    document = {"a": "é\x9b\x7f\u202e\u2066\ud800"}
+    written = emitted_on_a_terminal(monkeypatch, document, output="json")
+    assert written == b'{"a":"\xc3\xa9\\u009b\\u007f\\u202e\\u2066\\ud800"}\n'

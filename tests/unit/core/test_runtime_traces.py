@@ -66,6 +66,21 @@ def test_next_file_of_a_name_begins_with_its_first_line() -> None:
     assert intake.places["t"] == Place(2, digest(2), b"2" * 32)
 
 
+def test_next_file_may_begin_with_the_same_line_and_be_as_long() -> None:
+    intake = TraceIntake({})
+    assert taken(intake, opened(), batch(1, 3), batch(1, 3, end_digest=b"2" * 32), batch(4, 4)) == [
+        *(1, 2, 3),
+        *(1, 2, 3, 4),
+    ]
+
+
+def test_stream_that_ends_behind_a_log_reset_is_opened_again_at_the_old_place() -> None:
+    intake = TraceIntake({"t": Place(5, digest(5), FIRST)})
+    assert taken(intake, opened(), message(file="t", log_reset={})) == []
+    (place,) = intake.resume()
+    assert (place.position.line, place.position.digest) == (5, digest(5))
+
+
 def test_log_reset_reads_that_file_from_its_beginning() -> None:
     intake = TraceIntake({"t": Place(5, digest(5), FIRST), "u": Place(2, digest(2), FIRST)})
     assert taken(intake, opened(), message(file="t", log_reset={}), batch(1, 1)) == [1]
@@ -84,6 +99,7 @@ NONSENSE = {
     "unknown kind": Message(),
     "no name": batch(3, 3, file=""),
     "long name": batch(3, 3, file="n" * 5000),
+    "no name that a file can have": batch(3, 3, file="t\0"),
     "no digest": batch(3, 3, end_digest=b""),
     "two digests": batch(2, 2, end_digest=b"x" * 32),
     "number out of range": batch(3, 3, lines=[{"number": 9, "record": {"json": "{}"}}]),

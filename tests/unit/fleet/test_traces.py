@@ -24,7 +24,7 @@ from manager.transport.grpc import GrpcTransport
 from manager.transport.link import Link
 from spritemesh.errors import OpsError
 from superloop.ops.v1 import envelope_pb2 as pb
-from superloop.ops.v1 import telemetry_pb2
+from superloop.ops.v1 import sprite_pb2, telemetry_pb2
 from tests.harness.spans import span
 
 Message = telemetry_pb2.WatchTracesResponse
@@ -154,6 +154,38 @@ def test_stream_is_open_while_marks_change_and_closed_when_it_is_quiet(
         await scene.until(lambda: script.asked == [0, 3])
 
     assert play(tmp_path, story).told == []
+
+
+def test_what_was_read_to_its_end_is_not_asked_for_after_a_restart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "_QUIET_SECONDS", 0.0)
+
+    async def before(scene: Scene) -> None:
+        scene.traces.heard(scene.source, 7)
+        scene.script.put(opened(), batch(1, 3), bookmark())
+        await scene.until(lambda: scene.script.left)
+
+    async def after(scene: Scene) -> None:
+        scene.traces.heard(scene.source, 7)
+        await asyncio.sleep(0.02)
+        assert scene.script.asked == []
+        scene.traces.heard(scene.source, 8)
+        await scene.until(lambda: scene.script.asked == [3])
+
+    play(tmp_path, before)
+    play(tmp_path, after)
+
+
+def test_lines_that_are_no_events_are_counted(tmp_path: Path) -> None:
+    async def story(scene: Scene) -> None:
+        scene.traces.heard(scene.source, 7)
+        scene.script.put(
+            opened(), Message(file="t", invalid_line=sprite_pb2.InvalidLine(line=1)), batch(1, 1)
+        )
+        await scene.until(lambda: scene.traces.size)
+
+    assert play(tmp_path, story).loop.counts.trace_failures == 1
 
 
 def test_what_is_gathered_when_a_session_ends_is_stored(tmp_path: Path) -> None:

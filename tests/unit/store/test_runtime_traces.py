@@ -152,6 +152,8 @@ def test_removed_stored_file_is_begun_anew(paths: LoopFiles) -> None:
         '{"stored":{"bytes":0},"files":[]}',
         '{"stored":{"bytes":0},"files":{"a":{"line":1}}}',
         '{"stored":{"bytes":0},"files":{},"mark":"m"}',
+        '{"stored":{"bytes":0},"files":{"\\ud800":{"line":0}}}',
+        '{"stored":{"bytes":0},"files":{"":{"line":0}}}',
         "\x00" * 40,
     ],
 )
@@ -165,3 +167,14 @@ def test_damaged_cursor_starts_over_behind_what_is_stored(paths: LoopFiles, text
     store.write([span(1), span(2)], place(2))
     assert stored(paths) == [1, 1, 2]
     assert reached(TraceStore(paths, "alpha")) == 2
+
+
+def test_size_within_a_line_is_told_and_nothing_is_cut(paths: LoopFiles) -> None:
+    TraceStore(paths, "alpha").write([span(1), span(2)], place(2))
+    cursor = json.loads(Path(paths.traces_cursor).read_bytes())
+    cursor["stored"]["bytes"] -= 5
+    Path(paths.traces_cursor).write_text(json.dumps(cursor))
+    store = TraceStore(paths, "alpha")
+    assert reached(store) == 0
+    assert store.problem is not None
+    assert (store.problem.reason, stored(paths)) == ("cursor_invalid", [1, 2])

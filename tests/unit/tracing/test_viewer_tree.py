@@ -11,9 +11,9 @@ import pytest
 from spritemesh.tracing import order, reader, tree
 from spritemesh.tracing.branches import branches
 from spritemesh.tracing.order import Order
-from spritemesh.tracing.reader import opened
-from spritemesh.tracing.records import Damage
-from spritemesh.tracing.tree import Stretch, Tree, find_tree, second_of
+from spritemesh.tracing.reader import LineFiles, opened
+from spritemesh.tracing.records import Damage, facts_of
+from spritemesh.tracing.tree import Span, Stretch, Tree, find_below, find_tree, second_of
 from tests.harness.tracefiles import START, Event, event, line, members_of_tree, trees, write
 
 
@@ -138,6 +138,38 @@ def test_large_tree_is_cut_and_said_so(tmp_path: Path, monkeypatch: pytest.Monke
     found = found_tree(write(tmp_path / "t", [*children, event(root)]), root)
     assert found is not None
     assert (len(found.spans), found.left_out) == (10, 21)
+
+
+def test_of_a_large_tree_what_it_hangs_from_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tree, "MAX_SPANS", 10)
+    root = f"alt_{START}_0000"
+    children = [event(f"mem_{START}_{number:04}", root) for number in range(1, 31)]
+    with opened([str(write(tmp_path / "t", [event(root), *children, *children[:10]]))]) as files:
+        (first, *_), left_out = find_below(files, roots(files, root), Damage())
+        assert (first.facts.trace_id, left_out) == (root, 21)
+
+
+@pytest.mark.usefixtures("small_steps")
+def test_tree_that_a_clock_put_into_the_future_is_found(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(order, "_SAMPLES", 10)
+    documents = trees(60, gap=5)
+    ahead = START + 36_000
+    root, child = f"alt_{ahead}_0000", f"alt_{ahead}_0001"
+    documents[200:200] = [event(child, root, at=ahead), event(root, at=ahead)]
+    with opened([str(write(tmp_path / "t", documents))]) as files:
+        # So few lines are among those that are looked at by chance only.
+        assert Order(files, files.regions[0]).is_known
+        found, _ = find_below(files, roots(files, root), Damage())
+        assert [span.facts.trace_id for span in found] == [child, root]
+
+
+def roots(files: LineFiles, trace_id: str) -> list[Span]:
+    """The lines of that span, found by looking at everything."""
+    placed = [(position, line) for chunk in files.forward() for position, line in chunk.placed()]
+    spans = [Span(position, facts_of(line), line) for position, line in placed]
+    return [span for span in spans if span.facts.trace_id == trace_id]
 
 
 def test_deep_tree_is_arranged(tmp_path: Path) -> None:
