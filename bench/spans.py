@@ -30,6 +30,8 @@ from spritemesh.tracing import tracer
 
 # Spans of all threads together, between two waits.
 BURST = 16_000
+# Of threads that rest, which takes longer.
+RESTING_BURST = 4_000
 _QUEUE = 20_000
 _SECONDS = 60.0
 _FACTS = {"from_level": "L3", "to_level": "L2"}
@@ -122,13 +124,17 @@ def _thread(kit: Kit, count: int, rest: float, gate: threading.Barrier, taken: l
 def _burst(kit: Kit, threads: int, rest: float, taken: list[list[int]]) -> None:
     """rest: of each thread between two spans, seconds; 0: at full speed."""
     gate = threading.Barrier(threads)
-    each = BURST // threads
+    each = _burst_of(rest) // threads
     running = [threading.Thread(target=_thread, args=(kit, each, rest, gate, found)) for found in taken]
     for thread in running:
         thread.start()
     for thread in running:
         thread.join()
     kit.flush()
+
+
+def _burst_of(rest: float) -> int:
+    return RESTING_BURST if rest else BURST
 
 
 def _on(kind: str, threads: int, bursts: int, rest: float, path: str) -> None:
@@ -143,8 +149,8 @@ def _on(kind: str, threads: int, bursts: int, rest: float, path: str) -> None:
     spans = list(itertools.chain.from_iterable(taken))
     with open(path, "rb") as file:
         lines = sum(1 for _ in file)
-    if lines != (bursts + 1) * (BURST + threads):
-        raise RuntimeError(f"{lines} lines in the file, and {(bursts + 1) * (BURST + threads)} spans")
+    if lines != (bursts + 1) * (_burst_of(rest) + threads):
+        raise RuntimeError(f"{lines} lines in the file, of {bursts + 1} bursts")
     tell({"p50": percentile(spans, 50) / 1e9, "p99": percentile(spans, 99) / 1e9, "cpu": cpu / len(spans)})
 
 

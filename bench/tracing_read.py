@@ -17,9 +17,9 @@ from spritemesh.times import format_utc
 from spritemesh.tracing.catalog import POINTS
 from spritemesh.tracing.identity import new_id
 from spritemesh.tracing.layers import layer_of
-from spritemesh.tracing.reader import opened
-from spritemesh.tracing.records import Damage
-from spritemesh.tracing.selection import Selection
+from spritemesh.tracing.reading.reader import opened
+from spritemesh.tracing.reading.records import Damage
+from spritemesh.tracing.reading.selection import Selection
 from spritemesh.tracing.stats import gathered
 
 _LINES = 1_000_000

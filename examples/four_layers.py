@@ -12,7 +12,6 @@ one goes to a child process: their spans are one tree.
 import argparse
 import asyncio
 import json
-import os
 import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -113,10 +112,9 @@ def remember(ticket: Ticket, pattern: str, before: str, memories: dict[str, str]
 async def look_closer(ticket: Ticket) -> str:
     """What a child process takes a ticket for, "" when it knows nothing like it; its spans hang from ours."""
     with reasoning.escalate(from_level="words", to_level="spelling", component=HERE) as ctx:
-        environment = {**os.environ, "DOPEJAR_TRACE": str(int(tracer.enabled))}
         child = await asyncio.create_subprocess_exec(
             *(sys.executable, __file__, "--spelling", ticket.text),
-            env=tracer.child_environment(environment),
+            env=tracer.child_environment(),
             stdout=asyncio.subprocess.PIPE,
         )
         answer, _ = await child.communicate()

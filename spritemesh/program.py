@@ -174,6 +174,13 @@ def _import_msgspec() -> None:
 def guarded(work: Callable[[], int]) -> int:
     """The exit code of `work`; every failure of it becomes an error line and a code."""
     _open_closed_streams()
+    code = _outcome(work)
+    if traced := sys.modules.get("spritemesh.traced"):
+        traced.finish()
+    return code
+
+
+def _outcome(work: Callable[[], int]) -> int:
     try:
         code = work()
         sys.stdout.flush()
@@ -220,13 +227,17 @@ def log_to_stderr() -> None:
 
 
 def fail(message: str, reason: str = "invalid_request") -> int:
-    """Print what was written so far, then the error as the last line of standard error."""
+    """Print what was written so far, then the error as the last line of standard error: where that shows what
+    is traced, at the end of `guarded`."""
     try:
         sys.stdout.flush()
     except OSError:
         _abandon_output()
     # One harmless line, whatever a word of the command line held.
-    sys.stderr.write(f"error: {one_line(' '.join(message.splitlines()))} [{reason}]\n")
+    line = f"error: {one_line(' '.join(message.splitlines()))} [{reason}]\n"
+    traced = sys.modules.get("spritemesh.traced")
+    if traced is None or not traced.hold(line):
+        sys.stderr.write(line)
     return 1
 
 

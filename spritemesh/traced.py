@@ -13,10 +13,11 @@ everything here does nothing.
 """
 
 import os
+import sys
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, suppress
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Any, ClassVar, Self
 
 from spritemesh.errors import OpsError
 from spritemesh.ids import validate_trace_id
@@ -31,7 +32,8 @@ from spritemesh.reasons import Fault
 from spritemesh.traceparent import TRACEPARENT_HEADER, trace_id_of
 
 if TYPE_CHECKING:
-    from spritemesh.tracing import Span, Tracer
+    from spritemesh.tracing.span import Span
+    from spritemesh.tracing.tracers import Tracer
 
 _LAYER = "sys"
 # Who meets one of these was refused; whoever meets another met a failure.
@@ -54,9 +56,12 @@ Headers = Sequence[tuple[str, str | bytes]]
 
 
 class _State:
-    """Of this process. tracer None: it does not trace."""
+    """Of this process. tracer None: it does not trace. is_shown: standard error has the tree. held: lines
+    that are to stand there below it."""
 
     tracer: "Tracer | None" = None
+    is_shown = False
+    held: ClassVar[list[str]] = []
 
 
 def start(*, flag: bool, heed: bool = True) -> None:
@@ -65,6 +70,7 @@ def start(*, flag: bool, heed: bool = True) -> None:
     flag: `--trace`, which shows the tree on standard error as well. heed: whether more than the flag counts.
     """
     _State.tracer = None
+    _State.is_shown = False
     if not (flag or (heed and _is_anything_said())):
         return
     from spritemesh.tracing import tracer
@@ -73,6 +79,26 @@ def start(*, flag: bool, heed: bool = True) -> None:
         tracer.configure(enabled=True, console=True)
     if tracer.enabled:
         _State.tracer = tracer
+        _State.is_shown = flag
+
+
+def hold(line: str) -> bool:
+    """Keep a line for the end of standard error, and say so, if the tree is shown there."""
+    if _State.is_shown:
+        _State.held.append(line)
+    return _State.is_shown
+
+
+def finish() -> None:
+    """Have the whole tree on standard error, if it is shown there, and below it what was held."""
+    if _State.tracer is None or not _State.is_shown:
+        return
+    _State.is_shown = False
+    # Somebody is tired of waiting.
+    with suppress(KeyboardInterrupt):
+        _State.tracer.flush()
+    sys.stderr.write("".join(_State.held))
+    _State.held.clear()
 
 
 def _is_anything_said() -> bool:

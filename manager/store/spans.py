@@ -13,10 +13,10 @@ from manager.store.paths import loop_files
 from sprite_agent.runtime.layout import trace_files
 from spritemesh import jsontext
 from spritemesh.errors import OpsError
-from spritemesh.tracing.reader import LineFiles, opened
-from spritemesh.tracing.records import Damage, Malformed, document, facts_of
-from spritemesh.tracing.tree import Count, find_below, find_tree
-from spritemesh.tracing.tree import Span as Line
+from spritemesh.tracing.reading.reader import LineFiles, opened
+from spritemesh.tracing.reading.records import Damage, Malformed, document, facts_of
+from spritemesh.tracing.reading.tree import Count, find_below, find_tree
+from spritemesh.tracing.reading.tree import Span as Line
 from spritemesh.values import get
 
 # Loops whose files are open at a time: with the old ones, about ten each.

@@ -15,12 +15,12 @@ from spritemesh.jsontext import JSON
 from spritemesh.names import TRACING_FILE_VARIABLE
 from spritemesh.program import long_lived
 from spritemesh.tracing.layers import layer_of
-from spritemesh.tracing.reader import opened
-from spritemesh.tracing.records import STATUSES, Damage
-from spritemesh.tracing.selection import Selection, moment
+from spritemesh.tracing.reading.reader import opened
+from spritemesh.tracing.reading.records import STATUSES, Damage
+from spritemesh.tracing.reading.selection import Selection, moment
+from spritemesh.tracing.reading.telling import damage_document, damage_lines, shows_colours
+from spritemesh.tracing.reading.tree import find_tree
 from spritemesh.tracing.settings import resolved
-from spritemesh.tracing.telling import damage_document, damage_lines, shows_colours
-from spritemesh.tracing.tree import find_tree
 from spritemesh.tracing.viewer import DEFAULT_LAST, View
 
 _FORMS = ("json", "pretty", "table")

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     tracer: Tracer
 
-__all__ = ["Span", "Tracer", "tracer"]
+__all__ = ["Span", "tracer"]
 
 
 def __getattr__(name: str) -> object:
@@ -27,6 +27,6 @@ def __getattr__(name: str) -> object:
     from spritemesh.tracing.tracers import Tracer
 
     # Two threads may both come here: what the first one made stays.
-    for own, value in {"Span": Span, "Tracer": Tracer, "tracer": Tracer()}.items():
+    for own, value in {"Span": Span, "tracer": Tracer()}.items():
         globals().setdefault(own, value)
     return globals()[name]

@@ -9,7 +9,7 @@ import msgspec
 from spritemesh.tracing.context import Node, enter, leave
 
 if TYPE_CHECKING:
-    from spritemesh.tracing.console import Console
+    from spritemesh.tracing.writing.console import Console
 
 
 class Anchor(msgspec.Struct, eq=False):
@@ -36,8 +36,15 @@ class Anchor(msgspec.Struct, eq=False):
 
     def __enter__(self) -> None:
         self.entries += 1
-        if self.entries == 1:
+        if self.entries > 1:
+            return
+        try:
             enter(self, sys._getframe(1))
+        except BaseException:
+            # Somebody interrupts.
+            self.entries = 0
+            leave(self)
+            raise
 
     def __exit__(
         self,

@@ -17,10 +17,11 @@ from types import FrameType
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
-    from spritemesh.tracing.console import Console
+    from spritemesh.tracing.writing.console import Console
 
-# CO_GENERATOR and CO_ASYNC_GENERATOR, as `inspect` names them.
-GENERATOR = 0x20 | 0x200
+# Flags of code, as `inspect` names them, which takes long to import.
+CO_GENERATOR, CO_COROUTINE, CO_ASYNC_GENERATOR = 0x20, 0x80, 0x200
+_GENERATORS = CO_GENERATOR | CO_ASYNC_GENERATOR
 # Where generators are that only hand on what another one does.
 _DECORATING = "spritemesh.tracing.decorating"
 
@@ -61,13 +62,18 @@ def innermost() -> Node | None:
 
 def enter(node: Node, frame: FrameType) -> Node | None:
     """Make `node` the current one, and return the one that it hangs from. frame: of whoever enters."""
-    parent = current = CURRENT.get()
-    if current is not None and (current.frame is not None or current.over or current.has_left):
+    current = CURRENT.get()
+    # They left in another context; who hangs from them would keep all that ever did.
+    while current is not None and current.has_left:
+        current = current.previous
+    parent = current
+    if current is not None and (current.frame is not None or current.over):
         parent, node.over = _reached(current)
-    if frame.f_code.co_flags & GENERATOR and not _is_context_manager(frame):
+    if frame.f_code.co_flags & _GENERATORS and not _is_context_manager(frame):
         node.frame = frame
         node.place = here()
     node.previous = current
+    node.has_left = False
     CURRENT.set(node)
     return parent
 

@@ -4,12 +4,12 @@ from collections.abc import AsyncGenerator, Callable, Coroutine, Generator
 from functools import partial, wraps
 from typing import TYPE_CHECKING, Any, cast
 
+from spritemesh.tracing.context import CO_ASYNC_GENERATOR, CO_COROUTINE, CO_GENERATOR
+
 if TYPE_CHECKING:
     from spritemesh.tracing.span import Function, Span
 
 _CALL = "__call__"
-# As `inspect` names them, which takes long to import.
-_GENERATOR, _COROUTINE, _ASYNC_GENERATOR = 0x20, 0x80, 0x200
 
 
 def decorated(span: "Span", function: "Function") -> "Function":
@@ -17,11 +17,11 @@ def decorated(span: "Span", function: "Function") -> "Function":
     if isinstance(function, staticmethod | classmethod):
         return cast("Function", type(function)(decorated(span, function.__func__)))
     flags = _flags(function)
-    if flags & _COROUTINE:
+    if flags & CO_COROUTINE:
         return cast("Function", _coroutine(span, cast("Any", function)))
-    if flags & _ASYNC_GENERATOR:
+    if flags & CO_ASYNC_GENERATOR:
         return cast("Function", _async_generator(span, cast("Any", function)))
-    if flags & _GENERATOR:
+    if flags & CO_GENERATOR:
         return cast("Function", _generator(span, cast("Any", function)))
     return cast("Function", _plain(span, function))
 

@@ -28,7 +28,7 @@ def layer_of(hrm: object) -> Layer:
     """The layer that `hrm` names, in full or by its prefix. Raises ValueError telling what is allowed."""
     try:
         return BY_WORD[hrm]  # type: ignore[index] # most other kinds of values are no name
-    except (KeyError, TypeError):
+    except Exception:  # a value's own, too, when it is hashed or compared
         allowed = ", ".join(f"{layer.name} ({layer.prefix})" for layer in LAYERS)
         told = ascii(hrm)[:40] if type(hrm) is str else f"a value of type {type(hrm).__name__}"
         raise ValueError(f"unknown layer: {told}; allowed are {allowed}") from None

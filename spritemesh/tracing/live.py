@@ -9,19 +9,19 @@ from typing import TYPE_CHECKING
 from spritemesh.tracing import identity
 from spritemesh.tracing.context import Node, enter, innermost, leave
 from spritemesh.tracing.layers import SYSTEM, Layer
-from spritemesh.tracing.recorder import Recorder, name_of
+from spritemesh.tracing.recorder import LABEL_CHARS, Recorder
 from spritemesh.tracing.span import Span
 from spritemesh.tracing.summaries import summary, told
 
 if TYPE_CHECKING:
-    from spritemesh.tracing.console import Console
+    from spritemesh.tracing.writing.console import Console
 
 _ERROR_CHARS = 500
 _STATUSES = ("success", "blocked", "error")
 _LONGEST_MS = 1e15
 
 
-class LiveSpan(Span, eq=False, gc=True):
+class LiveSpan(Span, eq=False):
     """A span that is traced; a node of the chain of open ones (context.Node)."""
 
     recorder: Recorder = None  # type: ignore[assignment]  # always given
@@ -54,7 +54,11 @@ class LiveSpan(Span, eq=False, gc=True):
         return True
 
     def __enter__(self) -> "LiveSpan":
-        self._enter(sys._getframe(1))
+        try:
+            self._enter(sys._getframe(1))
+        except BaseException:
+            self._abandon()
+            raise
         return self
 
     def __exit__(
@@ -66,7 +70,11 @@ class LiveSpan(Span, eq=False, gc=True):
         self._exit(error)
 
     async def __aenter__(self) -> "LiveSpan":
-        self._enter(sys._getframe(1))
+        try:
+            self._enter(sys._getframe(1))
+        except BaseException:
+            self._abandon()
+            raise
         return self
 
     async def __aexit__(
@@ -124,12 +132,17 @@ class LiveSpan(Span, eq=False, gc=True):
         if not self.is_shown:
             self.is_shown = True
             console.began(
-                self.layer, name_of(self.operation), self.input_summary, self.facts or {}, self.depth
+                self.layer,
+                summary(self.operation, LABEL_CHARS),
+                self.input_summary,
+                self.facts or {},
+                self.depth,
             )
         return self.depth + 1
 
     def _enter(self, frame: FrameType) -> None:
-        """frame: of the block. Whatever goes wrong here must not keep the block from being run."""
+        """frame: of the block. Whatever goes wrong here must not keep the block from being run; an interrupt
+        does."""
         self.entries += 1
         if self.entries > 1:
             return
@@ -141,12 +154,12 @@ class LiveSpan(Span, eq=False, gc=True):
 
     def _exit(self, error: BaseException | None) -> None:
         """error: what the block ended with."""
-        ended = perf_counter_ns()
-        self.entries -= 1
-        if self.entries:
-            self.entries = max(self.entries, 0)
-            return
         try:
+            ended = perf_counter_ns()
+            self.entries -= 1
+            if self.entries:
+                self.entries = max(self.entries, 0)
+                return
             leave(self)
             if error is not None and not _is_plain_end(error):
                 self.status = "error"
@@ -156,9 +169,18 @@ class LiveSpan(Span, eq=False, gc=True):
             self._write(round((ended - self.began) / 1e6, 3))
         except Exception:
             return
+        except BaseException:
+            self._abandon()
+            raise
+
+    def _abandon(self) -> None:
+        """Somebody interrupted the program in the middle of this: nothing must hang from here any more."""
+        self.entries = 0
+        leave(self)
 
     def _begin(self, parent: "Node | None") -> None:
         """Have an id, a time and a place in the tree."""
+        # As identity.new_id and recorder.stamp do, without calling them: most of a span's time is spent here.
         seconds = time()
         number = int(seconds)
         second = identity.latest
@@ -195,6 +217,11 @@ class LiveSpan(Span, eq=False, gc=True):
         recorder = self.recorder
         if status not in recorder.wanted:
             return
+        if recorder.successor is not None:
+            later = recorder.successor()
+            if later is None:
+                return
+            recorder = later
         if self.ops_trace_id:
             facts["ops_trace_id"] = self.ops_trace_id
         recorder.write(
@@ -202,8 +229,8 @@ class LiveSpan(Span, eq=False, gc=True):
             self.parent_id,
             self.timestamp,
             self.layer,
-            name_of(self.operation),
-            name_of(self.component),
+            summary(self.operation, LABEL_CHARS),
+            summary(self.component, LABEL_CHARS),
             self.input_summary,
             output_summary,
             milliseconds,
@@ -227,5 +254,7 @@ def _is_plain_end(error: BaseException) -> bool:
 def _message(error: BaseException) -> str:
     try:
         return str(error)
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:
         return told(error, _ERROR_CHARS)

@@ -10,15 +10,15 @@ from spritemesh.tracing import identity
 from spritemesh.tracing.layers import Layer
 from spritemesh.tracing.metadata import ITEMS, TEXT_CHARS, bounded, is_simple
 from spritemesh.tracing.settings import LEVELS
-from spritemesh.tracing.summaries import summary
 
 if TYPE_CHECKING:
-    from spritemesh.tracing.console import Console
-    from spritemesh.tracing.writer import Writer
+    from spritemesh.tracing.writing.console import Console
+    from spritemesh.tracing.writing.writer import Writer
 
 # A line has at most so many bytes.
 LINE_BYTES = 32 * 1024
-_NAME_CHARS = 200
+# An operation or component.
+LABEL_CHARS = 200
 # Characters of a text and number of members in metadata, until a line fits; the last always does.
 _SMALLER = ((TEXT_CHARS, ITEMS), (500, 100), (50, 20))
 
@@ -32,7 +32,7 @@ class Recorder:
     for none. console: None when it is off.
     """
 
-    __slots__ = ("console", "is_debug", "ops_trace_id", "parent_id", "wanted", "writer")
+    __slots__ = ("console", "level", "ops_trace_id", "parent_id", "successor", "wanted", "writer")
 
     def __init__(
         self,
@@ -44,22 +44,23 @@ class Recorder:
         console: "Console | None" = None,
     ) -> None:
         self.writer = writer
+        self.level = level
         self.wanted = LEVELS[level]
-        self.is_debug = level == "debug"
         self.parent_id = parent_id
         self.ops_trace_id = ops_trace_id
         self.console = console
+        # Once this one is closed: what takes the lines of spans that are still open; None for nothing.
+        self.successor: Callable[[], Recorder | None] | None = None
 
     def part(self) -> "Recorder":
         """Another one for new spans; those of this one write nothing from now on."""
         other = Recorder(
             self.writer,
-            level="info",
+            level=self.level,
             parent_id=self.parent_id,
             ops_trace_id=self.ops_trace_id,
             console=self.console,
         )
-        other.wanted, other.is_debug = self.wanted, self.is_debug
         self.wanted = frozenset()
         return other
 
@@ -79,7 +80,7 @@ class Recorder:
         depth: int,
     ) -> None:
         """One line. timestamp: as `stamp` makes it. depth: on the console."""
-        if self.is_debug:
+        if self.level == "debug":
             metadata = metadata | _whereabouts()
         event: dict[str, object] = {
             "trace_id": trace_id,
@@ -105,13 +106,6 @@ class Recorder:
         self.writer.put(line + b"\n")
         if self.console is not None:
             self.console.ended(layer, operation, input_summary, status, duration_ms, metadata, depth)
-
-
-def name_of(value: object) -> str:
-    """`value` as an operation or component: text in one line, of at most 200 characters."""
-    if type(value) is str and len(value) <= _NAME_CHARS and value.isprintable():
-        return value
-    return summary(value, _NAME_CHARS)
 
 
 def stamp(seconds: float) -> str:

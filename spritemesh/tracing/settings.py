@@ -126,7 +126,10 @@ def _path(value: object, name: str, problems: list[str]) -> str | None:
     if value is None or value == "":
         return None
     if isinstance(value, os.PathLike):
-        value = os.fspath(value)
+        try:
+            value = os.fspath(value)
+        except Exception:
+            value = None
     if isinstance(value, bytes):
         value = os.fsdecode(value)
     if isinstance(value, str) and "\0" not in value:

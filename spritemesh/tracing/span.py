@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 Function = TypeVar("Function", bound=Callable[..., object])
 
 
-class Span(msgspec.Struct, eq=False, gc=False):
+class Span(msgspec.Struct, eq=False):
     """A span of a tracer that is off, and what all spans can do.
 
     with tracer.span("altitude", "plan", "planner.py", request) as ctx:

@@ -14,14 +14,14 @@ from typing import Any
 from spritemesh.errors import one_line
 from spritemesh.jsontext import JSON
 from spritemesh.tracing.catalog import is_known
-from spritemesh.tracing.console import duration
-from spritemesh.tracing.histogram import Histogram
 from spritemesh.tracing.layers import BY_WORD
-from spritemesh.tracing.reader import LineFiles
-from spritemesh.tracing.records import Damage, Facts, layer_name
-from spritemesh.tracing.selection import Selection, chunks_of_last, events, records_of, regions_of
+from spritemesh.tracing.reading.histogram import Histogram
+from spritemesh.tracing.reading.reader import LineFiles
+from spritemesh.tracing.reading.records import Damage, Facts, layer_name
+from spritemesh.tracing.reading.selection import Selection, chunks_of_last, events, records_of, regions_of
+from spritemesh.tracing.reading.telling import harmless, short_id, table
 from spritemesh.tracing.summaries import summary
-from spritemesh.tracing.telling import harmless, short_id, table
+from spritemesh.tracing.writing.console import duration
 
 # Different operations that are told apart; what others write must not fill the memory.
 MAX_OPERATIONS = 1000

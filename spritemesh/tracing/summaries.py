@@ -1,6 +1,6 @@
 """Values told in few characters, whatever they are and however large: at most 100, in one line.
 
-Nothing here raises, and nothing takes longer because a value is larger.
+Nothing here raises but KeyboardInterrupt, and nothing takes longer because a value is larger.
 """
 
 from collections.abc import Iterable
@@ -45,7 +45,9 @@ def told(value: object, limit: int, depth: int = _DEPTH) -> str:
     """What `repr` would say, of large values only the beginning, and something even if it raises."""
     try:
         return str.__str__(_told(value, limit, depth))
-    except Exception:
+    except KeyboardInterrupt:
+        raise
+    except BaseException:  # an exit, a cancellation: what a `repr` raises is not the program's end
         return f"<{type(value).__name__} that cannot be told>"
 
 

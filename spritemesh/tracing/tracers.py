@@ -8,7 +8,12 @@ from contextlib import AbstractContextManager, nullcontext
 from time import time
 from typing import TYPE_CHECKING
 
-from spritemesh.names import TRACE_PARENT_HEADER, TRACE_PARENT_VARIABLE
+from spritemesh.names import (
+    TRACE_PARENT_HEADER,
+    TRACE_PARENT_VARIABLE,
+    TRACING_FILE_VARIABLE,
+    TRACING_VARIABLE,
+)
 from spritemesh.tracing import identity
 from spritemesh.tracing.anchor import Anchor
 from spritemesh.tracing.context import innermost
@@ -30,7 +35,7 @@ class Tracer:
     not, and that only while tracing is on.
     """
 
-    __slots__ = ("_dropped", "_is_deciding", "_is_on", "_knows_forks", "_recorder", "_turn")
+    __slots__ = ("_dropped", "_is_deciding", "_is_on", "_recorder", "_turn")
 
     def __init__(self) -> None:
         # On as long as nobody has asked: the first call finds out.
@@ -40,7 +45,12 @@ class Tracer:
         # Threads that are first at the same time decide once.
         self._turn = RLock()
         self._is_deciding = False
-        self._knows_forks = False
+        os.register_at_fork(after_in_child=self._part)
+        if resolved(os.environ).enabled:
+            # The first call may come from a thread that cannot.
+            from spritemesh.tracing.writing import lifecycle
+
+            lifecycle.catch_signals()
 
     @property
     def enabled(self) -> bool:
@@ -111,14 +121,18 @@ class Tracer:
         return recorder.parent_id if node is None else node.trace_id
 
     def child_environment(self, environment: Mapping[str, str] | None = None) -> dict[str, str]:
-        """The environment of a process to start, whose roots hang from the current span.
+        """The environment of a process to start: it is traced into the same file, and its roots hang from the
+        current span.
 
         environment: what it has anyway; None for that of this process. While tracing is off it stays as it
         is.
         """
         variables = dict(os.environ if environment is None else environment)
-        if not self.enabled:
+        recorder = self._found()
+        if recorder is None:
             return variables
+        variables[TRACING_VARIABLE] = "1"
+        variables[TRACING_FILE_VARIABLE] = recorder.writer.path
         parent_id = self.current_id()
         if parent_id:
             variables[TRACE_PARENT_VARIABLE] = parent_id
@@ -196,31 +210,39 @@ class Tracer:
             self._is_on = recorder is not None
         if recorder is None and former is None:
             return
-        from spritemesh.tracing import carrying, lifecycle
+        from spritemesh.tracing import threads
+        from spritemesh.tracing.writing import lifecycle
 
         if recorder is not None:
-            carrying.begin()
-            if not self._knows_forks:
-                self._knows_forks = True
-                os.register_at_fork(after_in_child=self._part)
+            threads.begin()
         if former is not None:
-            carrying.end()
+            former.successor = self._later
+            threads.end()
             lifecycle.close(former.writer)
             self._dropped += former.writer.dropped
 
+    def _later(self) -> "Recorder | None":
+        """What takes the line of a span that was open when its recorder was closed; None, and the line is
+        dropped, when tracing is off."""
+        if self._recorder is None:
+            self._dropped += 1
+        return self._recorder
+
     def _part(self) -> None:
         """In the child of a fork: the spans that are open are the parent's, which writes them. New ones hang
-        from them."""
+        from them. And nobody is left who could be deciding."""
+        self._turn = RLock()
+        self._is_deciding = False
         if self._recorder is not None:
             self._recorder = self._recorder.part()
 
 
 def _recorder(settings: Settings, *, console: bool) -> "Recorder | None":
     """The recorder that settings ask for; None, after a warning, where nothing can be written."""
-    from spritemesh.tracing import lifecycle
-    from spritemesh.tracing.console import Console
     from spritemesh.tracing.recorder import Recorder
-    from spritemesh.tracing.writer import Writer
+    from spritemesh.tracing.writing import lifecycle
+    from spritemesh.tracing.writing.console import Console
+    from spritemesh.tracing.writing.writer import Writer
 
     try:
         writer = Writer(settings.output, max_bytes=settings.max_bytes)

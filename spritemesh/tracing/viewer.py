@@ -14,13 +14,13 @@ import msgspec
 
 from spritemesh import jsontext
 from spritemesh.jsontext import JSON
-from spritemesh.tracing.branches import Branch, branches
-from spritemesh.tracing.follow import POLL_SECONDS, Follower, followers
-from spritemesh.tracing.reader import MAX_LINE_BYTES, LineFiles
-from spritemesh.tracing.records import Damage, Malformed, document, facts_of
-from spritemesh.tracing.selection import TOO_LONG, Selection, events, regions_of
-from spritemesh.tracing.telling import Teller, damaged_line, short_id
-from spritemesh.tracing.tree import Span, Tree
+from spritemesh.tracing.reading.branches import Branch, branches
+from spritemesh.tracing.reading.follow import POLL_SECONDS, Follower, followers
+from spritemesh.tracing.reading.reader import MAX_LINE_BYTES, LineFiles
+from spritemesh.tracing.reading.records import Damage, Malformed, document, facts_of
+from spritemesh.tracing.reading.selection import TOO_LONG, Selection, events, regions_of
+from spritemesh.tracing.reading.telling import Teller, damaged_line, short_id
+from spritemesh.tracing.reading.tree import Span, Tree
 
 # So many events are shown when nothing says which.
 DEFAULT_LAST = 20

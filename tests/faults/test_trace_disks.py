@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from spritemesh.tracing import Tracer
-from spritemesh.tracing.writer import Writer
+from spritemesh.tracing.tracers import Tracer
+from spritemesh.tracing.writing.writer import Writer
 from tests.harness.disk import SmallDisk
 from tests.harness.traced import Traced, events, told
 from tests.harness.waiting import wait_for
@@ -17,7 +17,8 @@ from tests.harness.waiting import wait_for
 # A program that soon has too many lines, and says how long it took to tell them.
 _FEW = """\
 import sys, time
-from spritemesh.tracing import carrier, tracer
+from spritemesh.tracing import tracer
+from spritemesh.tracing.writing import carrier
 carrier.MAX_LINES = 100
 tracer.configure(enabled=True, output=sys.argv[1])
 """
@@ -112,7 +113,7 @@ def test_full_device_is_counted(trace: Path) -> None:
 def test_disk_that_fills_up_and_has_room_again(
     tmp_path: Path, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("spritemesh.tracing.carrier.MAX_LINES", 3)
+    monkeypatch.setattr("spritemesh.tracing.writing.carrier.MAX_LINES", 3)
     with SmallDisk(tmp_path, 256 * 1024) as disk:
         path = tmp_path / "trace.jsonl"
         writer = Writer(str(path), max_bytes=1 << 20)

@@ -194,3 +194,18 @@ thread.start(); thread.join()
         assert traced.wait() == 0
         assert traced.errors == ""
     assert told(trace) == ["one", "two"]
+
+
+def test_thread_that_is_the_first_to_trace_loses_nothing(trace: Path) -> None:
+    beginning = "import os, sys, threading, time\nfrom spritemesh.tracing import tracer\n"
+    code = """
+thread = threading.Thread(target=tracer.event, args=("sys", "first", "", "one"))
+thread.start(); thread.join()
+print("told", flush=True); time.sleep(30)
+"""
+    variables = {"DOPEJAR_TRACE": "1", "DOPEJAR_TRACE_FILE": str(trace)}
+    with Traced(trace, code, beginning=beginning, **variables) as traced:
+        assert traced.says() == "told"
+        traced.signal(signal.SIGTERM)
+        assert traced.wait() == -signal.SIGTERM
+    assert told(trace) == ["one"]

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from spritemesh.tracing import Tracer
+from spritemesh.tracing.tracers import Tracer
 
 Line = dict[str, Any]
 

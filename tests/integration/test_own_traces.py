@@ -88,6 +88,17 @@ def test_flag_shows_the_tree_on_standard_error_and_changes_nothing_else(
     assert only(spans, "command")["component"] == "ops-manager"
 
 
+@pytest.mark.parametrize("command", ["status", "doctor"])
+def test_error_stays_the_last_line_below_the_tree(tmp_path: Path, command: str) -> None:
+    """Of a command that ends by it, and of one that says it and goes on to its end."""
+    words = ("--repo", str(tmp_path), "--loop", "alpha", "--service-base-url", "http://127.0.0.1:1")
+    told = command_in(tmp_path / "there", "--trace", command, *words[: 4 if command == "status" else 6])
+    assert told.code == 1
+    *_, above, last = told.err.splitlines()
+    assert above.startswith(f"[sys] command: {command}")
+    assert last.startswith("error: ")
+
+
 def test_variable_alone_traces_in_silence(loop: LoopFiles, repo: Repo, tmp_path: Path) -> None:
     words = ("reconcile", "--repo", str(repo.root), "--loop", "alpha", "--trace-id", "op-1")
     told = command_in(tmp_path / "there", *words, DOPEJAR_TRACE="1")

@@ -1,4 +1,5 @@
-"""spritemesh.tracing.carrier: a thread writes lines in order, or counts them; who puts one never waits."""
+"""spritemesh.tracing.writing.carrier: a thread writes lines in order, or counts them; who puts one never
+waits."""
 
 import _thread
 import threading
@@ -8,8 +9,8 @@ from contextlib import ExitStack
 
 import pytest
 
-from spritemesh.tracing import carrier
-from spritemesh.tracing.carrier import Carrier
+from spritemesh.tracing.writing import carrier
+from spritemesh.tracing.writing.carrier import Carrier
 from tests.harness.waiting import wait_for
 
 
@@ -181,6 +182,14 @@ def test_but_not_for_longer_than_the_process_has(sink: Sink, stack: ExitStack) -
         made.put(b"%d\n" % number)
     assert 0.05 < time.monotonic() - began < 1
     assert made.waiting == 101
+
+
+def test_lines_that_come_late_at_the_end_wait_as_those_before(sink: Sink, stack: ExitStack) -> None:
+    made = carrying(sink, stack, interval=60)
+    made.hasten(0.05)
+    time.sleep(0.06)
+    made.put(b"late\n")
+    assert sink.lines == ["late"]
 
 
 def test_stopped_it_drops_what_comes_and_ends_its_thread(sink: Sink, stack: ExitStack) -> None:

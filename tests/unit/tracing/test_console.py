@@ -1,12 +1,12 @@
-"""spritemesh.tracing.console: a tree that people read as it happens."""
+"""spritemesh.tracing.writing.console: a tree that people read as it happens."""
 
 import re
 from collections.abc import Mapping
 
 import pytest
 
-from spritemesh.tracing.console import Console, duration
 from spritemesh.tracing.layers import layer_of
+from spritemesh.tracing.writing.console import Console, duration
 
 
 def ended(

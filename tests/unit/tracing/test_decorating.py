@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from spritemesh.tracing import Tracer
+from spritemesh.tracing.tracers import Tracer
 from tests.harness.tracing import Traced, read_lines
 
 

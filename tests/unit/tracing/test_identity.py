@@ -6,9 +6,9 @@ import threading
 
 import pytest
 
-from spritemesh.tracing import Tracer
 from spritemesh.tracing.identity import is_trace_id, new_id
 from spritemesh.tracing.layers import LAYERS, layer_of
+from spritemesh.tracing.tracers import Tracer
 
 
 def test_a_layer_goes_by_its_name_and_by_its_prefix() -> None:
@@ -72,3 +72,12 @@ def test_the_child_of_a_fork_makes_other_ids() -> None:
 )  # fmt: skip
 def test_readers_take_four_or_more_letters_and_digits(value: object, is_one: bool) -> None:
     assert is_trace_id(value) is is_one
+
+
+def test_a_value_that_cannot_be_compared_is_no_layer() -> None:
+    class Broken:
+        def __hash__(self) -> int:
+            raise RuntimeError
+
+    with pytest.raises(ValueError, match="unknown layer: a value of type Broken"):
+        layer_of(Broken())

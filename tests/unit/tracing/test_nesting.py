@@ -4,17 +4,20 @@ import asyncio
 import gc
 import threading
 from collections.abc import AsyncIterator, Callable, Generator, Iterator
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor, ThreadPoolExecutor
 from contextlib import contextmanager
+from contextvars import copy_context
+from multiprocessing import get_context
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from spritemesh.tracing import Span, Tracer
+from spritemesh.tracing import Span, tracer
 from spritemesh.tracing.context import CURRENT
-from tests.harness.tracing import Traced, traced
+from spritemesh.tracing.tracers import Tracer
+from tests.harness.tracing import Traced, read_lines, traced
 
 
 def in_thread(work: Callable[[], object]) -> None:
@@ -68,11 +71,13 @@ def test_a_worker_of_a_pool_hangs_each_task_from_whoever_asked_for_it(on: Traced
 
 
 def test_threads_and_pools_are_as_they_were_when_tracing_ends(tmp_path: Path) -> None:
-    before = threading.Thread.start, ThreadPoolExecutor.submit
+    def found() -> list[object]:
+        return [threading.Thread.start, ThreadPoolExecutor.submit, ProcessPoolExecutor.submit]
+
+    before = found()
     with traced(tmp_path / "trace.jsonl"):
-        assert threading.Thread.start is not before[0]
-        assert ThreadPoolExecutor.submit is not before[1]
-    assert (threading.Thread.start, ThreadPoolExecutor.submit) == before
+        assert not set(found()) & set(before)
+    assert found() == before
 
 
 async def test_tasks_hang_from_the_span_that_made_them_and_not_from_each_other(on: Traced) -> None:
@@ -212,11 +217,48 @@ def test_spans_that_stay_open_in_turns_keep_no_memory_of_those_before(on: Traced
     for _ in range(100):
         with on.tracer.span("alt", "ask"):
             next(generator)
+    assert chain_length() <= 2
+    generator.close()
+
+
+def test_spans_that_are_left_in_another_context_are_not_kept(on: Traced) -> None:
+    elsewhere = copy_context()
+    for _ in range(100):
+        span = on.tracer.span("mem", "step")
+        span.__enter__()
+        elsewhere.run(span.__exit__, None, None, None)
+    assert chain_length() == 1
+    CURRENT.set(None)
+
+
+def test_a_worker_process_of_a_pool_hangs_each_task_from_whoever_asked_for_it(tmp_path: Path) -> None:
+    # The process's own, which is the one that its workers have.
+    tracer.configure(enabled=True, output=tmp_path / "trace.jsonl")
+    try:
+        with ProcessPoolExecutor(1, get_context("fork")) as pool:
+            with tracer.span("alt", "first"):
+                pool.submit(tracer_event, "of_first").result()
+            pool.submit(tracer_event, "of_nobody").result()
+            with tracer.span("alt", "second"):
+                list(pool.map(tracer_event, ["mapped"]))
+    finally:
+        tracer.close()
+    lines = read_lines(tmp_path / "trace.jsonl")
+    names = {line["trace_id"]: line["operation"] for line in lines}
+    assert {line["operation"]: names.get(line["parent_id"]) for line in lines} == {
+        "first": None, "of_first": "first", "of_nobody": None, "second": None, "mapped": "second"
+    }  # fmt: skip
+
+
+def tracer_event(operation: str) -> None:
+    tracer.event("mem", operation)
+
+
+def chain_length() -> int:
     node, length = CURRENT.get(), 0
     while node is not None:
         node, length = node.previous, length + 1
-    assert length <= 2
-    generator.close()
+    return length
 
 
 Step = tuple[int, str]

@@ -1,13 +1,17 @@
 """Spans of one process under those of another."""
 
 import os
+import signal
 import subprocess
 import sys
+import threading
 from pathlib import Path
 
 import pytest
 
-from spritemesh.tracing import Tracer
+from spritemesh.tracing import tracers
+from spritemesh.tracing.settings import Settings
+from spritemesh.tracing.tracers import Tracer
 from tests.harness.tracing import Traced, read_lines, traced
 
 CHILD = """
@@ -20,10 +24,11 @@ with tracer.span("mem", "child"):
 def test_a_child_process_goes_on_under_the_span_that_started_it(
     on: Traced, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("DOPEJAR_TRACE", "1")
     monkeypatch.setenv("OPS_MANAGER_TRACE_ID", "ops-1")
     with on.tracer.span("alt", "plan"):
-        subprocess.run([sys.executable, "-c", CHILD], check=True, env=on.tracer.child_environment())
+        # Elsewhere, and switched on by nothing else.
+        environment = on.tracer.child_environment() | {"PYTHONPATH": os.pathsep.join(sys.path)}
+        subprocess.run([sys.executable, "-c", CHILD], check=True, env=environment, cwd="/")
     assert on.parents() == {"deep": "child", "child": "plan", "plan": None}
     lines = on.by_operation()
     # The root of each process has it; this one was there before it was said.
@@ -82,11 +87,13 @@ def test_what_travels_is_the_current_span_and_nothing_where_there_is_none(on: Tr
     tracer = on.tracer
     given = {"PATH": "/bin", "DOPEJAR_TRACE_PARENT": "alt_1705180800_a3f2"}
     assert tracer.metadata() == ()
-    assert tracer.child_environment(given) == {"PATH": "/bin"}
+    traced_child = {"PATH": "/bin", "DOPEJAR_TRACE": "1", "DOPEJAR_TRACE_FILE": str(on.path)}
+    assert tracer.child_environment(given) == traced_child
     with tracer.span("alt", "plan") as ctx:
         assert tracer.current_id() == ctx.trace_id
         assert tracer.metadata() == (("x-trace-parent", ctx.trace_id),)
-        assert tracer.child_environment(given) == {"PATH": "/bin", "DOPEJAR_TRACE_PARENT": ctx.trace_id}
+        below = {"DOPEJAR_TRACE_PARENT": ctx.trace_id}
+        assert tracer.child_environment(given) == traced_child | below
         assert tracer.child_environment()["PATH"] == os.environ["PATH"]
     off = Tracer()
     off.configure(enabled=False)
@@ -112,6 +119,29 @@ def test_after_a_fork_open_spans_are_the_parents_and_new_ones_hang_from_them(on:
         on.tracer.flush(5)
         os._exit(0)
     assert on.parents() == {"before": "plan", "in_child": "plan", "plan": None}
+
+
+def test_a_fork_while_another_thread_is_first_leaves_the_child_free(monkeypatch: pytest.MonkeyPatch) -> None:
+    parent, is_asked, may_go_on = os.getpid(), threading.Event(), threading.Event()
+
+    def slowly(*_: object, **__: object) -> Settings:
+        if os.getpid() == parent:
+            is_asked.set()
+            may_go_on.wait(10)
+        return Settings(enabled=False)
+
+    tracer = Tracer()
+    monkeypatch.setattr(tracers, "resolved", slowly)
+    thread = threading.Thread(target=lambda: tracer.enabled)
+    thread.start()
+    is_asked.wait(10)
+    child = os.fork()
+    if not child:
+        signal.alarm(5)
+        os._exit(tracer.enabled)
+    may_go_on.set()
+    thread.join()
+    assert os.waitpid(child, 0)[1] == 0
 
 
 def test_importing_the_tracer_brings_in_nothing_that_is_slow_to_import(tmp_path: Path) -> None:

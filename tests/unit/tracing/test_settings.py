@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from spritemesh.tracing import Tracer
 from spritemesh.tracing.settings import DEFAULT_MAX_BYTES, Settings, resolved
+from spritemesh.tracing.tracers import Tracer
 from tests.harness.tracing import read_lines, traced
 
 
@@ -160,3 +160,12 @@ def test_switching_over_takes_what_was_told_before_along() -> None:
         tracing.tracer.event("alt", "execute")
     assert [line["operation"] for line in read_lines(Path("first.jsonl"))] == ["plan"]
     assert [line["operation"] for line in read_lines(Path("second.jsonl"))] == ["execute"]
+
+
+def test_an_output_that_does_not_tell_its_path_is_ignored() -> None:
+    class Broken:
+        def __fspath__(self) -> str:
+            raise RuntimeError
+
+    (problem,) = resolved({}, enabled=True, output=Broken()).problems
+    assert problem.startswith("output has to be the path of a file")

@@ -1,13 +1,16 @@
 """What a span writes, and what never reaches the program that it is in."""
 
 import asyncio
+import gc
 import re
+from pathlib import Path
 from typing import Any
+from weakref import ref
 
 import pytest
 
-from spritemesh.tracing import Tracer
-from tests.harness.tracing import Traced, traced
+from spritemesh.tracing.tracers import Tracer
+from tests.harness.tracing import Traced, read_lines, traced
 
 
 class Broken:
@@ -233,3 +236,64 @@ async def test_the_asynchronous_form_does_the_same(on: Traced) -> None:
         assert not ctx
     assert on.parents() == {"inner": "outer", "outer": None}
     assert on.by_operation()["outer"]["status"] == "error"
+
+
+def test_a_span_that_is_open_when_tracing_goes_elsewhere_is_told_there_and_counted_when_it_ends(
+    tmp_path: Path,
+) -> None:
+    with traced(tmp_path / "before.jsonl") as on:
+        with on.tracer.span("alt", "moved"):
+            on.tracer.event("mem", "before")
+            on.tracer.configure(enabled=True, output=tmp_path / "after.jsonl")
+        assert [line["operation"] for line in on.lines()] == ["before"]
+        assert [line["operation"] for line in read_lines(tmp_path / "after.jsonl")] == ["moved"]
+        with on.tracer.span("alt", "lost"):
+            on.tracer.close()
+        assert on.tracer.dropped == 1
+
+
+def test_a_span_that_is_kept_by_what_it_keeps_is_freed_while_tracing_is_off() -> None:
+    tracer = Tracer()
+    tracer.configure(enabled=False)
+
+    class Agent:
+        def __init__(self) -> None:
+            self.turn = tracer.span("alt", "plan", "agent.py", self)
+
+    agent = ref(Agent())
+    gc.collect()
+    assert agent() is None
+
+
+class Ending:
+    """What is told ends the program, or somebody interrupts that."""
+
+    def __init__(self, error: type[BaseException]) -> None:
+        self.error = error
+
+    def __repr__(self) -> str:
+        raise self.error
+
+
+class EndingError(Exception):
+    def __str__(self) -> str:
+        raise self.args[0]
+
+
+def test_a_program_that_is_interrupted_where_a_span_begins_or_ends_leaves_none_behind(on: Traced) -> None:
+    with pytest.raises(KeyboardInterrupt), on.tracer.span("alt", "begins", "x.py", Ending(KeyboardInterrupt)):
+        pytest.fail("it was entered")
+    assert not on.tracer.current_id()
+    with pytest.raises(KeyboardInterrupt), on.tracer.span("alt", "ends"):
+        raise EndingError(KeyboardInterrupt)
+    assert not on.tracer.current_id()
+
+
+def test_what_a_value_raises_while_it_is_told_ends_nothing(on: Traced) -> None:
+    with on.tracer.span("alt", "plan", "x.py", Ending(SystemExit)) as ctx:
+        ctx.set_output(Ending(asyncio.CancelledError))
+    with pytest.raises(EndingError), on.tracer.span("alt", "fails"):
+        raise EndingError(SystemExit)
+    told = on.by_operation()
+    assert told["plan"]["input_summary"] == "<Ending that cannot be told>"
+    assert told["fails"]["metadata"]["error_class"] == "EndingError"

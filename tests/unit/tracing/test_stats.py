@@ -10,10 +10,10 @@ from typing import Any
 import pytest
 
 from spritemesh.tracing import stats
-from spritemesh.tracing.histogram import Histogram
-from spritemesh.tracing.reader import opened
-from spritemesh.tracing.records import Damage, facts_of
-from spritemesh.tracing.selection import Selection
+from spritemesh.tracing.reading.histogram import Histogram
+from spritemesh.tracing.reading.reader import opened
+from spritemesh.tracing.reading.records import Damage, facts_of
+from spritemesh.tracing.reading.selection import Selection
 from spritemesh.tracing.stats import OTHERS, Statistics, gathered, stats_lines
 from tests.harness.tracefiles import START, Event, event, line, write
 

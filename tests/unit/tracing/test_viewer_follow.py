@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from spritemesh.tracing.follow import Follower, followers
-from spritemesh.tracing.reader import MAX_LINE_BYTES, opened
+from spritemesh.tracing.reading.follow import Follower, followers
+from spritemesh.tracing.reading.reader import MAX_LINE_BYTES, opened
 
 
 @pytest.fixture

@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from spritemesh.errors import OpsError
-from spritemesh.tracing import reader
-from spritemesh.tracing.reader import Chunk, LineFiles, opened
+from spritemesh.tracing.reading import reader
+from spritemesh.tracing.reading.reader import Chunk, LineFiles, opened
 
 
 @pytest.fixture

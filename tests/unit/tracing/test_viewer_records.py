@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from spritemesh.tracing.records import (
+from spritemesh.tracing.reading.records import (
     Damage,
     Malformed,
     document,

@@ -4,10 +4,10 @@ from pathlib import Path
 
 import pytest
 
-from spritemesh.tracing import order, reader
-from spritemesh.tracing.reader import opened
-from spritemesh.tracing.records import Damage
-from spritemesh.tracing.selection import Selection, events, moment, regions_of
+from spritemesh.tracing.reading import order, reader
+from spritemesh.tracing.reading.reader import opened
+from spritemesh.tracing.reading.records import Damage
+from spritemesh.tracing.reading.selection import Selection, events, moment, regions_of
 from tests.harness.tracefiles import START, event, line, write
 
 

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import pytest
 
-from spritemesh.tracing import order, reader, tree
-from spritemesh.tracing.branches import branches
-from spritemesh.tracing.order import Order
-from spritemesh.tracing.reader import LineFiles, opened
-from spritemesh.tracing.records import Damage, facts_of
-from spritemesh.tracing.tree import Span, Stretch, Tree, find_below, find_tree, second_of
+from spritemesh.tracing.reading import order, reader, tree
+from spritemesh.tracing.reading.branches import branches
+from spritemesh.tracing.reading.order import Order
+from spritemesh.tracing.reading.reader import LineFiles, opened
+from spritemesh.tracing.reading.records import Damage, facts_of
+from spritemesh.tracing.reading.tree import Span, Stretch, Tree, find_below, find_tree, second_of
 from tests.harness.tracefiles import START, Event, event, line, members_of_tree, trees, write
 
 

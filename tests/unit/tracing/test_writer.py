@@ -1,4 +1,4 @@
-"""spritemesh.tracing.writer: lines reach their file, and people what they are to see."""
+"""spritemesh.tracing.writing.writer: lines reach their file, and people what they are to see."""
 
 import json
 import os
@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 
-from spritemesh.tracing import carrier
-from spritemesh.tracing.records import facts_of
-from spritemesh.tracing.writer import Writer
+from spritemesh.tracing.reading.records import facts_of
+from spritemesh.tracing.writing import carrier
+from spritemesh.tracing.writing.writer import Writer
 from tests.harness.traced import events
 
 MIB = 1 << 20
@@ -162,6 +162,35 @@ def test_lines_that_were_dropped_are_told_in_the_file_and_at_the_end(
     writer.close()
     (warning,) = capfd.readouterr().err.splitlines()
     assert warning.startswith(f"spritemesh: {writer.dropped} trace events are missing in {path}")
+
+
+def test_warning_names_what_kept_lines_from_being_written_and_comes_again_for_more(
+    tmp_path: Path, stack: ExitStack, capfd: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(carrier, "MAX_LINES", 2)
+    path = tmp_path / "trace.jsonl"
+    writer = writer_at(path, stack)
+    path.unlink()
+    path.mkdir()
+    writer.put(b"{}\n")
+    assert not writer.flush(5)
+    for _ in range(3):
+        writer.put(b"{}\n")
+    path.rmdir()
+    assert writer.flush(5)
+    lost = writer.dropped
+    for _ in range(2):
+        writer.finish(5)
+    path.unlink()
+    path.mkdir()
+    writer.put(b"{}\n")
+    writer.finish(5)
+    path.rmdir()
+    warnings = capfd.readouterr().err.splitlines()
+    assert warnings == [
+        f"spritemesh: {count} trace events are missing in {path}: Is a directory"
+        for count in (lost, lost + 1)
+    ]
 
 
 def test_texts_are_shown_in_order(

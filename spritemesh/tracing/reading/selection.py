@@ -6,9 +6,9 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from typing import NamedTuple
 
-from spritemesh.tracing.order import Order
-from spritemesh.tracing.reader import MAX_LINE_BYTES, Chunk, LineFiles, Region
-from spritemesh.tracing.records import (
+from spritemesh.tracing.reading.order import Order
+from spritemesh.tracing.reading.reader import MAX_LINE_BYTES, Chunk, LineFiles, Region
+from spritemesh.tracing.reading.records import (
     Damage,
     Facts,
     Malformed,

@@ -12,8 +12,8 @@ from spritemesh.errors import one_line
 from spritemesh.ids import printable
 from spritemesh.jsontext import JSON
 from spritemesh.tracing.layers import BY_WORD, Layer
-from spritemesh.tracing.reader import LineFiles
-from spritemesh.tracing.records import Damage, seconds_of
+from spritemesh.tracing.reading.reader import LineFiles
+from spritemesh.tracing.reading.records import Damage, seconds_of
 from spritemesh.tracing.summaries import summary
 
 _DIM, _RESET = "\x1b[90m", "\x1b[0m"
@@ -25,7 +25,7 @@ class Teller:
 
     def __init__(self, *, has_colours: bool) -> None:
         self._has_colours = has_colours
-        from spritemesh.tracing.console import Console  # programs are answered without it
+        from spritemesh.tracing.writing.console import Console  # programs are answered without it
 
         self._told: list[str] = []
         self._console = Console(self._told.append, has_colours=has_colours)

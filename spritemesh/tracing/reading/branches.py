@@ -3,8 +3,8 @@
 from collections.abc import Iterator
 from typing import NamedTuple
 
-from spritemesh.tracing.records import seconds_of
-from spritemesh.tracing.tree import Span, Tree
+from spritemesh.tracing.reading.records import seconds_of
+from spritemesh.tracing.reading.tree import Span, Tree
 
 
 class Branch(NamedTuple):

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import suppress
 
 from spritemesh import rotation
-from spritemesh.tracing.reader import BLOCK_BYTES, MAX_LINE_BYTES, LineFiles
+from spritemesh.tracing.reading.reader import BLOCK_BYTES, MAX_LINE_BYTES, LineFiles
 
 # How often a file is looked at, seconds.
 POLL_SECONDS = 0.1

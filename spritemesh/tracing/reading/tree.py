@@ -13,9 +13,9 @@ from itertools import chain
 from typing import NamedTuple, Self
 
 from spritemesh import jsontext
-from spritemesh.tracing.order import Order
-from spritemesh.tracing.reader import LineFiles, Region
-from spritemesh.tracing.records import Damage, Facts, Malformed, facts_of, seconds_of
+from spritemesh.tracing.reading.order import Order
+from spritemesh.tracing.reading.reader import LineFiles, Region
+from spritemesh.tracing.reading.records import Damage, Facts, Malformed, facts_of, seconds_of
 
 # Of larger trees this much is kept.
 MAX_SPANS = 50_000

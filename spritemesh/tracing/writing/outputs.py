@@ -13,7 +13,7 @@ from contextlib import suppress
 from typing import TextIO
 
 from spritemesh import modes, rotation
-from spritemesh.tracing.carrier import Sink
+from spritemesh.tracing.writing.carrier import Sink
 
 # How often a reader that is behind is looked at again, seconds.
 _POLL_SECONDS = 0.01

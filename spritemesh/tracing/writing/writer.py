@@ -11,10 +11,10 @@ from typing import TextIO
 
 from spritemesh import jsontext, rotation
 from spritemesh.tracing import identity
-from spritemesh.tracing.carrier import Carrier
 from spritemesh.tracing.layers import SYSTEM
-from spritemesh.tracing.outputs import Screen, output_at
 from spritemesh.tracing.recorder import stamp
+from spritemesh.tracing.writing.carrier import Carrier
+from spritemesh.tracing.writing.outputs import Screen, output_at
 
 # Lines gather for so long: longer, and each write, for which the program's threads have to let go of the
 # interpreter a few times, comes less often; shorter, and less is lost with a process that is killed.
@@ -44,7 +44,8 @@ class Writer:
         self._file = Carrier(output, interval=_INTERVAL_SECONDS, report=_dropped)
         screen = Screen(console or sys.stderr)
         self._screen = Carrier(screen, interval=_SCREEN_SECONDS, report=_not_shown)
-        self._has_warned = False
+        # Lines of whose loss was said.
+        self._mourned = 0
         # One call less for each line.
         self.put = self._file.put
 
@@ -65,7 +66,7 @@ class Writer:
         return self._screen.flush(deadline - time.monotonic()) and is_written
 
     def hasten(self, seconds: float) -> None:
-        """The process ends within `seconds`: from now on, each put waits until it is written."""
+        """The process ends: from now on, each put waits until it is written, all for at most `seconds`."""
         self._file.hasten(seconds)
         self._screen.hasten(seconds)
 
@@ -74,12 +75,12 @@ class Writer:
         deadline = time.monotonic() + seconds
         # What others put meanwhile waits for itself.
         lost = self._file.dropped
-        why = "they came faster than they could be written"
+        why = self._file.cause or "they came faster than they could be written"
         if not self._file.flush(seconds):
             lost += self._file.waiting
             why = self._file.problem or "writing took too long"
-        if lost and not self._has_warned:
-            self._has_warned = True
+        if lost > self._mourned:
+            self._mourned = lost
             self.show(f"spritemesh: {lost} trace events are missing in {self.path}: {why}")
         self._screen.flush(max(deadline - time.monotonic(), _LAST_SECONDS))
 
@@ -93,7 +94,7 @@ class Writer:
         """In the child of a fork: what waits is the parent's."""
         self._file.reset()
         self._screen.reset()
-        self._has_warned = False
+        self._mourned = 0
 
 
 def _dropped(count: int) -> bytes:

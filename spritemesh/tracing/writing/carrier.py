@@ -63,17 +63,21 @@ class Carrier:
         self.dropped = 0
         # What went wrong when it was last tried to write; empty when that worked.
         self.problem = ""
+        # What went wrong when lines were last dropped; empty when they just were too many.
+        self.cause = ""
         self._told = 0
         self._batch = b""
         self._lines_of_batch = 0
         self._flushes: deque[_Flush] = deque()
         self._bell = _locked()
-        self._is_starting = _thread.allocate_lock()
+        # Held from when the thread is started; before that, by whoever does the thread's work for once.
+        self._start = _thread.allocate_lock()
         self._is_started = False
         # Whether a line has to wake, or start, the thread.
         self._is_idle = True
-        # Until when, by the monotonic clock, each put waits until it is written; 0: they do not.
-        self._urgent_until = 0.0
+        # The process is about to end: each put waits until it is written, all together for so many seconds.
+        self._is_urgent = False
+        self._patience = 0.0
 
     @property
     def waiting(self) -> int:
@@ -85,13 +89,16 @@ class Carrier:
         much is counted and dropped."""
         if len(self._items) >= self._most or self._size > MAX_BYTES:
             self.dropped += 1
+            self.cause = self.problem or self.cause
             return
         self._size += len(line)
         self._items.append(line)
         if self._is_idle:
             self._wake()
-        if self._urgent_until:
-            self.flush(self._urgent_until - time.monotonic())
+        if self._is_urgent:
+            began = time.monotonic()
+            self.flush(self._patience)
+            self._patience -= time.monotonic() - began
 
     def flush(self, seconds: float) -> bool:
         """Wait until what was put is written, and say whether it is; at most `seconds`, and no longer than
@@ -104,15 +111,17 @@ class Carrier:
         # Behind the lines that it waits for, and before the thread is woken.
         self._flushes.append(flush)
         self._wake()
-        if not self._is_started and self._is_starting.acquire(blocking=False):
+        if not self._is_started and self._start.acquire(blocking=False):
             # No thread can be had any more, or none at all.
             self._carry()
-            self._is_starting.release()
+            self._start.release()
         return flush.wait(seconds)
 
     def hasten(self, seconds: float) -> None:
-        """From now on each put waits until it is written, at most until `seconds` from now are over."""
-        self._urgent_until = time.monotonic() + seconds
+        """From now on each put waits until it is written; `seconds` is how long all of them may wait, however
+        late they come."""
+        self._patience = seconds
+        self._is_urgent = True
 
     def stop(self) -> None:
         """Take no more lines; those that wait count as dropped."""
@@ -124,7 +133,7 @@ class Carrier:
         self._is_idle = False
         if self._is_started:
             self._ring()
-        elif self._is_starting.acquire(blocking=False):
+        elif self._start.acquire(blocking=False):
             try:
                 # Not by `threading`: nobody shall meet this thread in the lists of theirs, or wait for it.
                 _thread.start_new_thread(self._run, ())
@@ -132,7 +141,7 @@ class Carrier:
             except RuntimeError:
                 # There are too many, or the interpreter is ending. The next line tries again.
                 self._is_idle = True
-                self._is_starting.release()
+                self._start.release()
 
     def _ring(self) -> None:
         # It may be ringing already.
@@ -158,7 +167,7 @@ class Carrier:
             if not self._items and not self._flushes:
                 self._bell.acquire()
             self._is_idle = False
-        if len(self._items) < _MANY_LINES and not self._flushes and not self._urgent_until:
+        if len(self._items) < _MANY_LINES and not self._flushes and not self._is_urgent:
             self._bell.acquire(timeout=self._interval)
 
     def _carry(self) -> None:

@@ -15,7 +15,7 @@ import time
 from contextlib import suppress
 from types import FrameType
 
-from spritemesh.tracing.writer import EXIT_SECONDS, Writer
+from spritemesh.tracing.writing.writer import EXIT_SECONDS, Writer
 
 # They end a process, and are not the fault of what it just did: it could not go on after those.
 _FATAL = (
@@ -37,8 +37,7 @@ _is_dying = False
 
 
 def install(writer: Writer) -> None:
-    """See to it that what `writer` was given is written when the process ends. By the main thread, or signals
-    are left as they are."""
+    """See to it that what `writer` was given is written when the process ends."""
     global _is_installed  # noqa: PLW0603 - what is installed is so for the process
     _writers.append(writer)
     if not _is_installed:
@@ -46,6 +45,12 @@ def install(writer: Writer) -> None:
         atexit.register(_finish)
         os.register_at_fork(after_in_child=_begin_anew)
     _watch_multiprocessing()
+    catch_signals()
+
+
+def catch_signals() -> None:
+    """Write what waits when a signal ends the process. By the main thread, or signals are left as they
+    are."""
     caught = _caught()
     for number in _FATAL:
         # Not in the main thread.

@@ -9,8 +9,8 @@ from bisect import bisect_left
 from collections.abc import Iterable
 from itertools import accumulate
 
-from spritemesh.tracing.reader import LineFiles, Region
-from spritemesh.tracing.records import Malformed, facts_of, seconds_of
+from spritemesh.tracing.reading.reader import LineFiles, Region
+from spritemesh.tracing.reading.records import Malformed, facts_of, seconds_of
 
 # Smaller ones are read as quickly as they are looked over.
 _SMALLEST_BYTES = 16 * 1024 * 1024
