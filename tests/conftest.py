@@ -1,10 +1,11 @@
 """What all tests share: repositories with logs, and agents that serve them."""
 
+import os
 import signal
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -16,10 +17,21 @@ if TYPE_CHECKING:
     from tests.harness.pki import Authority
 
 
+# A shell's background jobs ignore the first two, and `nohup` the last.
+_ENDING: dict[signal.Signals, Any] = {
+    signal.SIGINT: signal.default_int_handler,
+    signal.SIGQUIT: signal.SIG_DFL,
+    signal.SIGHUP: signal.SIG_DFL,
+}
+
+
 def pytest_configure() -> None:
-    """What a shell starts in the background ignores SIGINT, and so would all that the tests start."""
-    if signal.getsignal(signal.SIGINT) == signal.SIG_IGN:
-        signal.signal(signal.SIGINT, signal.default_int_handler)
+    for number, handler in _ENDING.items():
+        # Else all that the tests start would ignore it, too.
+        if signal.getsignal(number) == signal.SIG_IGN:
+            signal.signal(number, handler)
+    # Some tests fork, in a process where gRPC's threads of other tests are at work: it may abort the child.
+    os.environ["GRPC_ENABLE_FORK_SUPPORT"] = "0"
 
 
 @pytest.fixture

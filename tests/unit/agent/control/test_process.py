@@ -184,12 +184,8 @@ def test_exit_code_is_known_though_the_signal_of_it_was_ignored() -> None:
         "import os; from sprite_agent.control.process import run;"
         "print(run(['sh', '-c', 'exit 4'], environment=dict(os.environ), timeout=10).exit_code)"
     )
-    told = subprocess.run(
-        [sys.executable, "-c", script],
-        preexec_fn=lambda: signal.signal(signal.SIGCHLD, signal.SIG_IGN),
-        stdout=subprocess.PIPE,
-        check=True,
-    )
+    supervised = ["sh", "-c", 'trap "" CHLD; exec "$@"', "sh", sys.executable, "-c", script]
+    told = subprocess.run(supervised, stdout=subprocess.PIPE, check=True)
     assert told.stdout == b"4\n"
 
 
