@@ -184,7 +184,11 @@ def test_exit_code_is_known_though_the_signal_of_it_was_ignored() -> None:
         "import os; from sprite_agent.control.process import run;"
         "print(run(['sh', '-c', 'exit 4'], environment=dict(os.environ), timeout=10).exit_code)"
     )
-    supervised = ["sh", "-c", 'trap "" CHLD; exec "$@"', "sh", sys.executable, "-c", script]
+    supervisor = (
+        "import os, signal, sys; signal.signal(signal.SIGCHLD, signal.SIG_IGN);"
+        "os.execv(sys.executable, [sys.executable, *sys.argv[1:]])"
+    )
+    supervised = [sys.executable, "-c", supervisor, "-c", script]
     told = subprocess.run(supervised, stdout=subprocess.PIPE, check=True)
     assert told.stdout == b"4\n"
 
