@@ -10,6 +10,7 @@ from grafana_foundation_sdk.models import common
 from grafana_foundation_sdk.models import dashboard as models
 
 from tools.dashboard_panels import FIGURES, MANAGER, ROWS, Figure, Graph
+from tools.pages import kept_current
 
 PAGE = "deploy/grafana/spritemesh.json"
 _SOURCE = models.DataSourceRef(type_val="prometheus", uid="$datasource")
@@ -141,20 +142,7 @@ def _graph(graph: Graph) -> timeseries.Panel:
 
 def main() -> int:
     """Exit code 1 with `--check` when the file is not current."""
-    text = built()
-    try:
-        with open(PAGE, encoding="utf-8") as file:
-            current = file.read() == text
-    except FileNotFoundError:
-        current = False
-    if current:
-        return 0
-    if "--check" in sys.argv[1:]:
-        sys.stderr.write(f"{PAGE} is not current: run `make docs`\n")
-        return 1
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(text)
-    return 0
+    return kept_current(PAGE, lambda _: built())
 
 
 if __name__ == "__main__":

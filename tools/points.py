@@ -5,6 +5,7 @@ import sys
 from collections.abc import Iterator, Mapping
 
 from spritemesh.tracing.catalog import POINTS, Point
+from tools.pages import kept_current
 
 PAGE = "spritemesh/tracing/points.py"
 
@@ -60,20 +61,7 @@ def _class(layer: str, points: Mapping[str, Point]) -> Iterator[str]:
 
 def main() -> int:
     """Exit code 1 with `--check` when the module is not current."""
-    text = written()
-    try:
-        with open(PAGE, encoding="utf-8") as file:
-            is_current = file.read() == text
-    except FileNotFoundError:
-        is_current = False
-    if is_current:
-        return 0
-    if "--check" in sys.argv[1:]:
-        sys.stderr.write(f"{PAGE} is not current: run `make docs`\n")
-        return 1
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(text)
-    return 0
+    return kept_current(PAGE, lambda _: written())
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import sys
 
 from spritemesh.errors import GRPC_STATUS
 from spritemesh.reasons import REASONS, Fault
+from tools.pages import kept_current, spliced
 
 PAGE = "docs/runbook.md"
 BEGIN = "<!-- reasons: written by `make docs`, do not edit -->\n"
@@ -49,23 +50,12 @@ def tables() -> str:
 
 def updated(page: str) -> str:
     """`page` with the generated part made anew."""
-    before, _, rest = page.partition(BEGIN)
-    _, _, after = rest.partition(END)
-    return f"{before}{BEGIN}\n{tables()}{END}{after}"
+    return spliced(page, tables(), begin=BEGIN, end=END)
 
 
 def main() -> int:
     """Exit code 1 with `--check` when the page is not current."""
-    with open(PAGE, encoding="utf-8") as file:
-        page = file.read()
-    if updated(page) == page:
-        return 0
-    if "--check" in sys.argv[1:]:
-        sys.stderr.write(f"{PAGE} is not current: run `make docs`\n")
-        return 1
-    with open(PAGE, "w", encoding="utf-8") as file:
-        file.write(updated(page))
-    return 0
+    return kept_current(PAGE, updated)
 
 
 if __name__ == "__main__":
