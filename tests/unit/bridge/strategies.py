@@ -9,7 +9,7 @@ from spritemesh import jsontext
 from superloop.ops.v1 import envelope_pb2 as pb
 
 # The same examples at every run: a finding here is found by everybody.
-THOROUGH = settings(deadline=None, derandomize=True, max_examples=200)
+THOROUGH = settings(deadline=None, derandomize=True, max_examples=100)
 
 INT64 = st.integers(-(2**63), 2**63 - 1)
 UINT64 = st.integers(0, 2**64 - 1)
