@@ -47,8 +47,8 @@ _SAMPLE_SECONDS = 1.0
 _SETTLE_SECONDS = 60.0
 _TURN_SECONDS = 0.25
 _CALL_SECONDS = 10.0
-# Of its memory, in an hour of this: 7,000 sessions end in it, as in two weeks of a fleet that is reloaded each
-# hour. A program that keeps to that has doubled after nine months of such a life at the earliest.
+# Of its memory, in an hour of this: 7,000 sessions end in it, as in two weeks of a fleet that is reloaded
+# each hour. A program that keeps to that has doubled after nine months of such a life at the earliest.
 _MEMORY_SHARE = 0.05
 # Growth of what there should be a fixed number of, a minute: less than one in ten minutes.
 _COUNT_BOUND = 0.1

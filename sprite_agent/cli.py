@@ -15,7 +15,12 @@ PROGRAM = Program(
     "sprite-agent",
     "Serve the agent loops of one repository to operators outside.",
     {
-        "serve": Command("sprite_agent.commands.serve", "serve a repository's loops over gRPC", stays=True),
+        "serve": Command(
+            "sprite_agent.commands.serve",
+            "serve a repository's loops over gRPC",
+            stays=True,
+            traces_in_repo=True,
+        ),
         "check": Command(
             "sprite_agent.commands.check", "look at all that an agent needs here, and ask the agent itself"
         ),

@@ -32,13 +32,15 @@ class Command(NamedTuple):
     """One command: the module that holds it, and what it does in one line.
 
     stays: until it is told to end. shows_traces: so that it would add to what it shows, if it traced itself
-    because the environment says so.
+    because the environment says so. traces_in_repo: it writes its trace file into the repository that it is
+    given, where an agent serves it, unless somebody says otherwise.
     """
 
     module: str
     summary: str
     stays: bool = False
     shows_traces: bool = False
+    traces_in_repo: bool = False
 
 
 class Program(NamedTuple):
@@ -111,7 +113,8 @@ class Program(NamedTuple):
         """Run the command. flag: `--trace` was given."""
         from spritemesh import traced
 
-        traced.start(flag=flag, heed=not command.shows_traces)
+        directory = (args.repo or ".") if command.traces_in_repo else None
+        traced.start(flag=flag, heed=not command.shows_traces, directory=directory)
         code: int
         if command.stays:
             # What it does meanwhile belongs to whoever asked for it.

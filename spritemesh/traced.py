@@ -24,6 +24,7 @@ from spritemesh.ids import validate_trace_id
 from spritemesh.names import (
     TRACE_ID_HEADER,
     TRACE_PARENT_HEADER,
+    TRACING_FILE_VARIABLE,
     TRACING_SETTINGS_FILE,
     TRACING_SETTINGS_VARIABLE,
     TRACING_VARIABLE,
@@ -64,10 +65,11 @@ class _State:
     held: ClassVar[list[str]] = []
 
 
-def start(*, flag: bool, heed: bool = True) -> None:
+def start(*, flag: bool, heed: bool = True, directory: str | None = None) -> None:
     """Trace from now on, if the flag says so, or environment or settings do.
 
     flag: `--trace`, which shows the tree on standard error as well. heed: whether more than the flag counts.
+    directory: where the trace file is if nobody says otherwise; None: in the working directory.
     """
     _State.tracer = None
     _State.is_shown = False
@@ -75,8 +77,14 @@ def start(*, flag: bool, heed: bool = True) -> None:
         return
     from spritemesh.tracing import tracer
 
-    if flag:
-        tracer.configure(enabled=True, console=True)
+    output = None
+    if directory is not None and not _is_place_said():
+        from spritemesh.tracing.settings import DEFAULT_OUTPUT
+
+        # Absolute: a directory that is missing because its name is misspelt is not made.
+        output = os.path.abspath(os.path.join(directory, DEFAULT_OUTPUT))
+    if flag or output:
+        tracer.configure(enabled=flag or None, output=output, console=flag)
     if tracer.enabled:
         _State.tracer = tracer
         _State.is_shown = flag
@@ -104,6 +112,12 @@ def finish() -> None:
 def _is_anything_said() -> bool:
     """Whether anybody said something of tracing; what that was, the tracer finds out."""
     named = os.environ.get(TRACING_VARIABLE) or os.environ.get(TRACING_SETTINGS_VARIABLE)
+    return bool(named) or os.path.exists(TRACING_SETTINGS_FILE)
+
+
+def _is_place_said() -> bool:
+    """Whether anybody may have said where to write."""
+    named = os.environ.get(TRACING_FILE_VARIABLE) or os.environ.get(TRACING_SETTINGS_VARIABLE)
     return bool(named) or os.path.exists(TRACING_SETTINGS_FILE)
 
 

@@ -25,6 +25,7 @@ _METADATA_BYTES = 2048
 _METADATA_DEPTH = 32
 # Kinds of steps that run something in the sprite, the nearest first.
 _CAUSES = ("runtime", "invocation", "intent")
+_SYSTEM = "system"
 # The clocks of sprite and manager need not agree to the moment, seconds.
 _SLACK_SECONDS = 2.0
 
@@ -175,6 +176,9 @@ def _cause(span: Span, causes: Sequence[Cause]) -> Cause | None:
 
     end = span.at + span.seconds
     possible = [cause for cause in causes if span.loop_id in {"", cause.loop_id}]
+    if span.detail.get("layer") == _SYSTEM:
+        # The agent's own work is around the runtime's, whose step may not tell when it began.
+        possible = [cause for cause in possible if cause.kind != "runtime"] or possible
     before = [cause for cause in possible if cause.at <= span.at]
     if before:
         return max(before, key=rank)

@@ -50,8 +50,8 @@ def child_environment(environment: Mapping[str, str], repo: str, trace_id: str) 
     """The environment of a command that is run now: `environment` without the agent's token, with the trace,
     and with the step that runs it as the parent of its spans.
 
-    A runtime that traces and is told nowhere to does so in the repository, where its spans are served: it
-    works in our directory, as in v1, and the tracer's default is a file there.
+    A runtime works in our directory, as in v1, and its tracer looks for settings and writes there. Where
+    nobody says otherwise it is led to those of its repository, and to a file of it that is served.
     """
     left_out = (SERVICE_TOKEN_VARIABLE, TRACEPARENT_VARIABLE, TRACE_PARENT_VARIABLE)
     child = {name: value for name, value in environment.items() if name not in left_out}
@@ -62,6 +62,9 @@ def child_environment(environment: Mapping[str, str], repo: str, trace_id: str) 
     said = environment.get(TRACING_FILE_VARIABLE) or environment.get(TRACING_SETTINGS_VARIABLE)
     if not said and not os.path.exists(TRACING_SETTINGS_FILE):
         child[TRACING_FILE_VARIABLE] = os.path.join(repo, trace_files(repo)[0])
+        settings = os.path.join(repo, TRACING_SETTINGS_FILE)
+        if os.path.exists(settings):
+            child[TRACING_SETTINGS_VARIABLE] = settings
     step = traced.parent_id()
     if step:
         child[TRACE_PARENT_VARIABLE] = step

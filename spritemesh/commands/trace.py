@@ -17,7 +17,7 @@ from spritemesh.program import long_lived
 from spritemesh.tracing.layers import layer_of
 from spritemesh.tracing.reading.reader import opened
 from spritemesh.tracing.reading.records import STATUSES, Damage
-from spritemesh.tracing.reading.selection import Selection, moment
+from spritemesh.tracing.reading.selection import Selection, event_count, moment
 from spritemesh.tracing.reading.telling import damage_document, damage_lines, shows_colours
 from spritemesh.tracing.reading.tree import find_tree
 from spritemesh.tracing.settings import resolved
@@ -44,8 +44,8 @@ def configure(parser: argparse.ArgumentParser) -> None:
         "--hrm", type=_layer, default="", metavar="LAYER", help="of this layer: altitude or alt, ..."
     )
     parser.add_argument("--status", type=choice(*STATUSES), default="", metavar="S", help=", ".join(STATUSES))
-    parser.add_argument("--operation", default="", metavar="NAME", help="of this operation")
-    parser.add_argument("--component", default="", metavar="NAME", help="of this file or class")
+    parser.add_argument("--operation", default="", metavar="NAME", help="of exactly this operation")
+    parser.add_argument("--component", default="", metavar="NAME", help="of exactly this file or class")
     parser.add_argument("--since", metavar="TIME", help="begun then or later: ISO 8601, or 10m, 2h, 1d ago")
     parser.add_argument("--until", metavar="TIME", help="begun then or earlier, likewise")
     view = parser.add_argument_group("view")
@@ -104,15 +104,16 @@ def _view(args: argparse.Namespace, paths: list[str], form: str) -> None:
             raise refused("--follow", "does not go with --trace-id: a tree is known when its lines are there")
     view = View(form, _write, _warn, has_colours=form == "table" and shows_colours(sys.stdout))
     damage = Damage()
+    is_any = True
     with opened(paths, may_lack=args.follow) as files:
         if args.trace_id:
             tree = find_tree(files, args.trace_id, damage)
             told = damage_document(files, damage)
             if tree is not None:
-                view.show_tree(tree, selection, told, last=last)
+                is_any = view.show_tree(tree, selection, told, last=last)
         else:
             tree = None
-            view.show_all(files, selection, damage, last=last, only_whole=args.follow)
+            is_any = view.show_all(files, selection, damage, last=last, only_whole=args.follow)
             told = damage_document(files, damage)
         _flush()
         for line in damage_lines(told):
@@ -124,6 +125,10 @@ def _view(args: argparse.Namespace, paths: list[str], form: str) -> None:
                 f"no event in {where} has trace id {printable(args.trace_id)}",
                 field="--trace-id",
             )
+        if form == "table" and not is_any and not args.follow:
+            # People would wonder whether anything was looked at.
+            count = len(tree.spans) if tree is not None else event_count(files)
+            _warn(f"no event of {count} matches" if count else "there are no events")
         if args.follow:
             long_lived()
             for _ in view.follow(paths, files, selection):
@@ -146,14 +151,11 @@ def _stats(args: argparse.Namespace, paths: list[str], form: str) -> None:
 
 def _selection(args: argparse.Namespace) -> Selection:
     now = time.time()
-    return Selection(
-        args.hrm,
-        args.status,
-        args.operation,
-        args.component,
-        _moment("--since", args.since, now),
-        _moment("--until", args.until, now),
-    )
+    since = _moment("--since", args.since, now)
+    until = _moment("--until", args.until, now)
+    if since is not None and until is not None and since > until:
+        raise refused("--since", "must not be later than --until")
+    return Selection(args.hrm, args.status, args.operation, args.component, since, until)
 
 
 def _moment(flag: str, text: str | None, now: float) -> float | None:
@@ -165,7 +167,7 @@ def _moment(flag: str, text: str | None, now: float) -> float | None:
 
 def _layer(text: str) -> str:
     try:
-        return layer_of(text).name
+        return layer_of(text.lower()).name
     except ValueError as error:
         raise ValueError(str(error).partition("; ")[2].replace("allowed are", "must be one of")) from error
 

@@ -38,6 +38,11 @@ SMALLEST_MAX_BYTES = 4 * 1024
 # A settings file may have so many bytes; reading them takes half a second.
 _LARGEST_FILE = 64 * 1024
 
+# Members of section `tracing` of a settings file.
+_MEMBERS = ("enabled", "output", "level")
+# So many others are named in a warning.
+_NAMED_OTHERS = 3
+
 _SWITCHES = dict.fromkeys(("1", "true", "yes", "on"), True) | dict.fromkeys(
     ("0", "false", "no", "off"), False
 )
@@ -74,10 +79,10 @@ def resolved(
         return Settings(enabled=False, problems=tuple(problems))
     section = _section(environment, problems)
     if on is None:
-        on = _switch(section.get("enabled"), "tracing.enabled", problems)
-    if not on:
+        on = _switch(section.get("enabled"), "tracing.enabled", problems, words="true or false")
+    if on is False or not (on or problems):
         return Settings(enabled=False, problems=tuple(problems))
-    return Settings(
+    found = Settings(
         enabled=True,
         output=_path(output, "output", problems)
         or environment.get(TRACING_FILE_VARIABLE)
@@ -92,6 +97,8 @@ def resolved(
         ops_trace_id=environment.get(TRACE_ID_VARIABLE, ""),
         problems=tuple(problems),
     )
+    # Off because of what is wrong: all that is wrong is told at once.
+    return found if on else Settings(enabled=False, problems=found.problems)
 
 
 def warn(text: str) -> None:
@@ -103,12 +110,12 @@ def warn(text: str) -> None:
         return
 
 
-def _switch(value: object, name: str, problems: list[str]) -> bool | None:
+def _switch(value: object, name: str, problems: list[str], words: str = "1 or 0") -> bool | None:
     if value is None or isinstance(value, bool):
         return value
     word = str(value).strip().lower() if isinstance(value, str | int) else ""
     if word not in _SWITCHES:
-        problems.append(f"{name} has to be 1 or 0, not {_told(value)}; ignored")
+        problems.append(f"{name} has to be {words}, not {_told(value)}; ignored")
     return _SWITCHES.get(word)
 
 
@@ -178,6 +185,13 @@ def _section(environment: Mapping[str, str], problems: list[str]) -> dict[str, o
     if not isinstance(section, dict):
         problems.append(f"{path}: tracing has to be an object, not {kind_of(section)}; ignored")
         return {}
+    others = [_told(name) for name in section if name not in _MEMBERS]
+    if others:
+        more = ", ..." if len(others) > _NAMED_OTHERS else ""
+        problems.append(
+            f"{path}: tracing has no {', '.join(others[:_NAMED_OTHERS])}{more}, "
+            f"only {', '.join(_MEMBERS)}; ignored"
+        )
     if not named and "output" in section and not _is_below(section["output"]):
         problems.append(
             f"{path}: tracing.output has to be a path below the working directory, unless "
@@ -191,11 +205,14 @@ def _parsed(data: bytes, path: str, problems: list[str]) -> object:
     if len(data) > _LARGEST_FILE:
         problems.append(f"{path} has more than {_LARGEST_FILE} bytes; ignored")
         return None
-    import yaml  # only where there is a section to read
-
     try:
+        import yaml  # only where there is a section to read
+
         # Not the faster one in C, which brackets in brackets make crash.
         return yaml.safe_load(data)
+    except ImportError:
+        problems.append(f"{path} cannot be read without PyYAML; ignored")
+        return None
     except Exception:  # the reader's own, and what values like dates raise
         problems.append(f"{path} is no YAML; ignored")
         return None

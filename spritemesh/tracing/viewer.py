@@ -53,17 +53,20 @@ class View:
         *,
         last: int | None,
         only_whole: bool = False,
-    ) -> None:
-        """The events of a selection; of those the last ones. only_whole: leave out what has no line end yet.
-        damage: gets the malformed lines between them. Raises OSError."""
+    ) -> bool:
+        """The events of a selection; of those the last ones. Whether there are any. only_whole: leave out
+        what has no line end yet. damage: gets the malformed lines between them. Raises OSError."""
+        is_any = False
         regions = regions_of(files, selection)
         if only_whole:
             regions = [files.whole(region) for region in regions]
         for event in events(files, regions, selection, damage, last=last):
+            is_any = True
             try:
                 self._show(document(event.line))
             except Malformed as problem:
                 damage.note(event.position, str(problem), event.line)
+        return is_any
 
     def follow(self, paths: Sequence[str], files: LineFiles, selection: Selection) -> Iterator[None]:
         """The events of a selection as they are written behind the whole lines of `files`; without end. Comes
@@ -75,16 +78,16 @@ class View:
             yield
             time.sleep(POLL_SECONDS)
 
-    def show_tree(self, tree: Tree, selection: Selection, damage: JSON, *, last: int | None) -> None:
-        """A tree, and of it the selected spans: a document, or an indented line each. damage: as
-        `damage_document` tells it. last: only so many, the last ones of those."""
+    def show_tree(self, tree: Tree, selection: Selection, damage: JSON, *, last: int | None) -> bool:
+        """A tree, and of it the selected spans: a document, or an indented line each. Whether there are any.
+        damage: as `damage_document` tells it. last: only so many, the last ones of those."""
         found = [
             branch for branch in branches(tree) if branch.span is None or selection.matches(branch.span.facts)
         ]
         found = found if last is None else found[-last:]
         if self._teller is None:
             self._write(self._json(tree_document(tree, found, damage)))
-            return
+            return bool(found)
         if tree.is_root_missing:
             told = f"{short_id(tree.root_id)}: nowhere in the files; still open, or not kept"
             self._write(f"{told}{_mark(tree, tree.root_id)}\n")
@@ -94,6 +97,7 @@ class View:
                 self._write(f"{line}{_mark(tree, branch.trace_id)}\n")
         if tree.left_out:
             self._write(f"and {tree.left_out} more at least, which are too many to show\n")
+        return any(branch.span is not None for branch in found)
 
     def _show_new(self, path: str, reader: Follower, selection: Selection) -> None:
         for line in reader.read():

@@ -117,6 +117,12 @@ def records_of(chunk: Chunk, damage: Damage) -> list[Facts]:
     return records
 
 
+def event_count(files: LineFiles) -> int:
+    """How many events there are, of whatever kind. Reads everything. Raises OSError."""
+    chunks = chunks_of_last(files, files.regions, Selection(), None)
+    return sum(len(records_of(chunk, Damage())) for chunk in chunks)
+
+
 TOO_LONG = f"is longer than {MAX_LINE_BYTES // 1024} KiB"
 
 

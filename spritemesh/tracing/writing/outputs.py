@@ -102,6 +102,15 @@ def output_at(path: str, *, max_bytes: int, keep: int) -> Sink:
     return Stream(path)
 
 
+def make_place(path: str) -> None:
+    """Make the directory of a relative path where it is missing, for our user alone: a fresh repository has
+    no `.superloop` yet. Absolute paths, and those that go up, stay as they are. Raises OSError or
+    ValueError."""
+    above = os.path.dirname(path)
+    if above and not os.path.isabs(path) and os.pardir not in above.split("/"):
+        modes.make_directory(above)
+
+
 def write_patiently(handle: int, data: bytes) -> None:
     """Write all of it, also where a descriptor does not wait by itself. Raises OSError."""
     left = memoryview(data)

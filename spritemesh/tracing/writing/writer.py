@@ -14,7 +14,7 @@ from spritemesh.tracing import identity
 from spritemesh.tracing.layers import SYSTEM
 from spritemesh.tracing.recorder import stamp
 from spritemesh.tracing.writing.carrier import Carrier
-from spritemesh.tracing.writing.outputs import Screen, output_at
+from spritemesh.tracing.writing.outputs import Screen, make_place, output_at
 
 # Lines gather for so long: longer, and each write, for which the program's threads have to let go of the
 # interpreter a few times, comes less often; shorter, and less is lost with a process that is killed.
@@ -30,7 +30,8 @@ _LAST_SECONDS = 0.2
 class Writer:
     """Takes lines for a file, and texts to show; once it is made, nothing here raises.
 
-    path: a file, made if it is missing, or what else can be written to. max_bytes: a larger file moves aside;
+    path: a file, made if it is missing, below the working directory with its directory, or what else can be
+    written to. max_bytes: a larger file moves aside;
     keep: files that stay then. console: where texts are shown; standard error by default. Raises OSError or
     ValueError where nothing can be written.
     """
@@ -38,6 +39,7 @@ class Writer:
     def __init__(
         self, path: str, *, max_bytes: int, keep: int = rotation.KEEP, console: TextIO | None = None
     ) -> None:
+        make_place(path)
         # The program may go elsewhere.
         self.path = os.path.abspath(path)
         output = output_at(self.path, max_bytes=max_bytes, keep=keep)

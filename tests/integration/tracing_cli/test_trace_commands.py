@@ -110,12 +110,29 @@ def test_last_twenty_are_shown_when_nothing_is_asked_for(trace: Any, tmp_path: P
 def test_selections_combine(trace: Any, small: list[Event]) -> None:
     for words, ids in (
         (["--hrm", "mem"], [CHILD]),
+        (["--hrm", "Memory"], [CHILD]),
+        (["--operation", "wri"], []),
         (["--hrm", "memory", "--status", "error"], []),
         (["--operation", "plan", "--component", "store.py"], [ROOT]),
         (["--until", "2026-11-21T19:40:01Z", "--last", "1"], [ROOT]),
         (["--since", "10m"], []),
     ):
         assert trace("view", *words).ids == ids
+
+
+def test_person_is_told_that_nothing_matches_and_a_program_gets_nothing(
+    trace: Any, tmp_path: Path, small: list[Event]
+) -> None:
+    for words, told in (
+        (["--operation", "none"], "no event of 3 matches\n"),
+        (["--since", "10m", "--last", "2"], "no event of 3 matches\n"),
+        (["--trace-id", ROOT, "--status", "error"], "no event of 2 matches\n"),
+    ):
+        ran = trace("view", *words, "--output", "table")
+        assert (ran.code, ran.out, ran.err) == (0, "", told)
+        assert trace("view", *words).err == ""
+    (tmp_path / "trace.jsonl").write_bytes(b"")
+    assert trace("view", "--output", "table").err == "there are no events\n"
 
 
 @pytest.mark.parametrize("asked", [ROOT, CHILD])
@@ -210,6 +227,10 @@ def test_statistics_tell_of_layers_and_operations(trace: Any, small: list[Event]
         (["view", "--hrm", "mood"], "--hrm must be one of altitude (alt)"),
         (["view", "--status", "fine"], "--status must be one of success, error, blocked"),
         (["view", "--since", "soon"], "--since must be an ISO 8601 time"),
+        (
+            ["view", "--since", "1m", "--until", "2m"],
+            "--since must not be later than --until [invalid_request]",
+        ),
         (["view", "--top", "3"], "--top does not go with trace view [invalid_request]"),
         (["stats", "--follow"], "--follow does not go with trace stats [invalid_request]"),
         (["view", "--follow", "--trace-id", "x"], "--follow does not go with --trace-id"),

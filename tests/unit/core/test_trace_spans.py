@@ -54,6 +54,13 @@ def test_span_stands_below_the_step_that_was_running_when_it_began(at: float, ki
     assert above(document(REQUEST, span("s", at))["steps"], "s") == kind
 
 
+def test_work_of_the_agent_stands_below_the_invocation_and_not_below_the_runtime() -> None:
+    rpc = span("rpc", 0.3)
+    rpc.detail["layer"] = "system"
+    assert above(document(REQUEST, rpc)["steps"], "rpc") == "invocation"
+    assert above(document(REQUEST[2:], rpc)["steps"], "rpc") == "runtime"
+
+
 def test_span_that_caused_the_steps_stands_beside_them_and_moves_no_time() -> None:
     found = document(REQUEST, span("command", -1, 7))
     assert shape(found["steps"])[1] == ["command"]

@@ -89,3 +89,22 @@ def test_nothing_is_traced_that_nobody_asked_for() -> None:
     assert traced.step("control", "control.py", "approve alpha") is traced.OFF
     assert traced.request("rpc", "gate.py", "GetSnapshot", []) is traced.OFF
     assert (traced.parent_headers(), traced.parent_id()) == ((), "")
+
+
+@pytest.mark.parametrize("said", [{}, {"DOPEJAR_TRACE_FILE": "mine.jsonl"}])
+def test_program_with_a_repository_traces_there_unless_somebody_said_where(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, said: dict[str, str]
+) -> None:
+    repo = tmp_path / "repo"
+    repo.mkdir()
+    monkeypatch.chdir(tmp_path)
+    for name, value in {"DOPEJAR_TRACE": "1", **said}.items():
+        monkeypatch.setenv(name, value)
+    tracer.configure(output="" if said else "before.jsonl")
+    traced.start(flag=False, directory=str(repo))
+    traced.event("start", "sprite-agent", "serve")
+    tracer.close()
+    monkeypatch.delenv("DOPEJAR_TRACE")
+    traced.start(flag=False)
+    written = [path for path in tmp_path.rglob("*.jsonl") if path.stat().st_size]
+    assert written == [tmp_path / "mine.jsonl" if said else repo / "trace.jsonl"]

@@ -95,7 +95,8 @@ def test_flush_waits_for_all_that_was_put_and_not_for_the_interval(sink: Sink, s
 def test_flush_of_nothing_is_done_and_starts_nothing(sink: Sink, stack: ExitStack) -> None:
     threads = _thread._count()
     assert carrying(sink, stack).flush(5)
-    assert _thread._count() == threads
+    # Those of earlier tests may still end.
+    assert _thread._count() <= threads
 
 
 def test_blocked_sink_makes_nobody_wait_and_what_is_too_much_is_counted(
@@ -200,15 +201,16 @@ def test_stopped_it_drops_what_comes_and_ends_its_thread(sink: Sink, stack: Exit
     made.stop()
     made.put(b"two\n")
     assert (made.dropped, sink.lines) == (1, ["one"])
-    wait_for(lambda: _thread._count() == threads)
+    # Those of earlier tests may still have been ending.
+    wait_for(lambda: _thread._count() <= threads)
 
 
 def test_program_does_not_meet_the_thread(sink: Sink, stack: ExitStack) -> None:
-    before = threading.enumerate()
+    before = set(threading.enumerate())
     made = carrying(sink, stack)
     made.put(b"one\n")
     assert made.flush(5)
-    assert threading.enumerate() == before
+    assert set(threading.enumerate()) <= before
 
 
 def test_where_there_can_be_no_thread_a_flush_writes(

@@ -83,8 +83,8 @@ def test_a_file_that_is_just_there_names_no_output_outside_its_directory(output:
         ("tracing: {", ".superloop/settings.yaml is no YAML; ignored"),
         ("tracing: !!python/object/apply:os.getcwd []", ".superloop/settings.yaml is no YAML; ignored"),
         ("tracing: [1]", ".superloop/settings.yaml: tracing has to be an object, not array; ignored"),
-        ("tracing: {enabled: maybe}", "tracing.enabled has to be 1 or 0, not 'maybe'; ignored"),
-        ("tracing: {enabled: [1]}", "tracing.enabled has to be 1 or 0, not array; ignored"),
+        ("tracing: {enabled: maybe}", "tracing.enabled has to be true or false, not 'maybe'; ignored"),
+        ("tracing: {enabled: [1]}", "tracing.enabled has to be true or false, not array; ignored"),
         ("#tracing" * 20_000, ".superloop/settings.yaml has more than 65536 bytes; ignored"),
         ("tracing: " + "{a: " * 1_000, ".superloop/settings.yaml is no YAML; ignored"),
     ],
@@ -93,6 +93,28 @@ def test_a_file_that_is_just_there_names_no_output_outside_its_directory(output:
 def test_a_file_that_is_wrong_is_ignored_and_said(text: str, problem: str) -> None:
     write_settings(text)
     assert resolved({}) == Settings(enabled=False, problems=(problem,))
+
+
+def test_members_that_there_are_not_are_named_in_one_warning() -> None:
+    told = ".superloop/settings.yaml: tracing has no {}, only enabled, output, level; ignored"
+    write_settings("tracing: {enabled: true, outptu: mine.jsonl, level: error}")
+    found = resolved({})
+    assert (found.enabled, found.output, found.level) == (True, "trace.jsonl", "error")
+    assert found.problems == (told.format("'outptu'"),)
+    write_settings('tracing: {enabeld: true, 1: 1, "\\e[2J": 1, a: 1, b: 1}')
+    (problem,) = resolved({}).problems
+    assert problem.isprintable()
+    assert problem.startswith(".superloop/settings.yaml: tracing has no 'enabeld', number, ")
+    assert ", ..., only enabled" in problem
+
+
+def test_all_that_is_wrong_is_told_though_tracing_stays_off() -> None:
+    write_settings("tracing: {enabled: maybe, level: loud}")
+    found = resolved({})
+    assert not found.enabled
+    assert [problem.split()[0] for problem in found.problems] == ["tracing.enabled", "tracing.level"]
+    write_settings("tracing: {enabled: false, level: loud}")
+    assert resolved({}) == Settings(enabled=False)
 
 
 def test_files_without_the_section_and_pipes_are_nobodys_business() -> None:
@@ -127,10 +149,11 @@ def test_a_wrong_setting_is_warned_of_once_and_stops_nothing(capsys: pytest.Capt
     )
 
 
-@pytest.mark.parametrize("output", [".", "missing/trace.jsonl", "x" * 300])
+@pytest.mark.parametrize("output", [".", "../missing/x.jsonl", "/missing/x.jsonl", "file/x.jsonl", "x" * 300])
 def test_an_output_that_cannot_be_written_is_warned_of_once_and_leaves_tracing_off(
     output: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    Path("file").touch()
     tracer = Tracer()
     tracer.configure(enabled=True, output=output)
     with tracer.span("alt", "plan") as ctx:
@@ -139,6 +162,14 @@ def test_an_output_that_cannot_be_written_is_warned_of_once_and_leaves_tracing_o
     (warning,) = capsys.readouterr().err.splitlines()
     assert warning.startswith(f"spritemesh: {output} cannot be written: ")
     assert warning.endswith("; tracing is off")
+
+
+def test_a_missing_directory_below_the_working_directory_is_made_for_its_owner_alone() -> None:
+    with traced(Path(".superloop/mine/trace.jsonl")) as tracing:
+        tracing.tracer.event("alt", "plan")
+        assert len(tracing.lines()) == 1
+    for path in (Path(".superloop"), Path(".superloop/mine")):
+        assert path.stat().st_mode & 0o777 == 0o700
 
 
 def test_the_first_call_reads_the_settings_and_no_later_one(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,3 +81,24 @@ def test_runtime_traces_into_the_repository_unless_somebody_said_where(
     (tmp_path / ".superloop").mkdir()
     (tmp_path / ".superloop" / "settings.yaml").write_text("tracing: {output: here.jsonl}")
     assert told() is None
+
+
+def test_runtime_heeds_the_settings_of_its_repository_unless_the_agent_has_some(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    repo, elsewhere = tmp_path / "repo", tmp_path / "elsewhere"
+    (repo / ".superloop").mkdir(parents=True)
+    elsewhere.mkdir()
+    settings = repo / ".superloop" / "settings.yaml"
+    settings.write_text("tracing: {enabled: true, output: /elsewhere}")
+    monkeypatch.chdir(elsewhere)
+    found = child_environment({}, str(repo), "t-1")
+    # The place is ours: a repository does not choose it, and what is written there is served.
+    assert (found["DOPEJAR_SETTINGS"], found["DOPEJAR_TRACE_FILE"]) == (
+        str(settings),
+        str(repo / "trace.jsonl"),
+    )
+    mine = {"DOPEJAR_SETTINGS": "mine.yaml"}
+    assert child_environment(mine, str(repo), "t-1")["DOPEJAR_SETTINGS"] == "mine.yaml"
+    monkeypatch.chdir(repo)
+    assert "DOPEJAR_SETTINGS" not in child_environment({}, str(repo), "t-1")
