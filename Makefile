@@ -50,7 +50,7 @@ example: $(STAMP) ## Watch the layers of a small agent, traced; leaves trace.jso
 # Many tests wait for time to pass: more of them run at a time than there are cores.
 .PHONY: test
 test: $(STAMP) ## Run the tests; ARGS="-k name" runs some of them, with options of pytest
-	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 4 --dist worksteal)
+	@$(BIN)/python -m pytest $(if $(ARGS),$(ARGS),-n 5 --dist worksteal)
 
 # The contract is compared with an image of the last release, committed beside it, and not with git
 # history: a shallow clone or a first commit has none.

@@ -31,6 +31,8 @@ with tracer.span("sys", "first", "", "one"):
 tracer.event("sys", "second", "", "two")
 """
 _READS = 'print("ready", flush=True); sys.stdin.readline()\n'
+# Python sees to a signal between two steps: one that comes in the moment before a call waits until it ends.
+_WAITS = 'print("ready", flush=True); any(time.sleep(0.05) for _ in iter(int, 1))\n'
 
 
 @pytest.fixture
@@ -66,7 +68,7 @@ def test_nothing_is_lost_when_a_burst_is_killed(
 def test_process_dies_of_the_signal_at_once_and_its_lines_are_there(
     trace: Path, number: signal.Signals
 ) -> None:
-    with Traced(trace, _TELLS + _READS) as traced:
+    with Traced(trace, _TELLS + _WAITS) as traced:
         assert traced.says() == "ready"
         began = time.monotonic()
         traced.signal(number)
@@ -82,7 +84,7 @@ import fcntl
 file = open(sys.argv[1], "a"); fcntl.flock(file, fcntl.LOCK_EX)
 threading.Timer(0.3, lambda: fcntl.flock(file, fcntl.LOCK_UN)).start()
 """
-    with Traced(trace, holds + _TELLS + _READS) as traced:
+    with Traced(trace, holds + _TELLS + _WAITS) as traced:
         assert traced.says() == "ready"
         traced.signal(signal.SIGTERM)
         while traced.process.poll() is None:
@@ -93,7 +95,7 @@ threading.Timer(0.3, lambda: fcntl.flock(file, fcntl.LOCK_UN)).start()
 
 
 def test_interrupt_from_the_keyboard_stays_one(trace: Path) -> None:
-    with Traced(trace, _TELLS + _READS) as traced:
+    with Traced(trace, _TELLS + _WAITS) as traced:
         assert traced.says() == "ready"
         traced.signal(signal.SIGINT)
         assert traced.wait() == -signal.SIGINT
@@ -102,7 +104,7 @@ def test_interrupt_from_the_keyboard_stays_one(trace: Path) -> None:
 
 
 def test_spans_that_an_interrupt_unwinds_are_told(trace: Path) -> None:
-    code = f'with tracer.span("sys", "serve", "", "three"):\n    {_READS}'
+    code = f'with tracer.span("sys", "serve", "", "three"):\n    {_WAITS}'
     with Traced(trace, code) as traced:
         assert traced.says() == "ready"
         traced.signal(signal.SIGINT)
@@ -124,7 +126,7 @@ signal.signal(signal.SIGTERM, handle)
         "import sys\nfrom spritemesh.tracing import tracer\n{}tracer.configure(True, sys.argv[1])\n{}"
     )
     beginning = configures.format(handles, "") if order == "before" else configures.format("", handles)
-    with Traced(trace, _TELLS + _READS, beginning=beginning) as traced:
+    with Traced(trace, _TELLS + _WAITS, beginning=beginning) as traced:
         assert traced.says() == "ready"
         traced.signal(signal.SIGTERM)
         assert traced.wait() == 7
