@@ -32,7 +32,7 @@ tracer.event("sys", "second", "", "two")
 """
 _READS = 'print("ready", flush=True); sys.stdin.readline()\n'
 # Python sees to a signal between two steps: one that comes in the moment before a call waits until it ends.
-_WAITS = 'print("ready", flush=True); any(time.sleep(0.05) for _ in iter(int, 1))\n'
+_WAITS = 'import time; print("ready", flush=True); any(time.sleep(0.05) for _ in iter(int, 1))\n'
 
 
 @pytest.fixture
