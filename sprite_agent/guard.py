@@ -76,6 +76,19 @@ class Guard(NamedTuple):
         return self._replace(tls=None, allowed=AllowList())
 
 
+def add_token_flags(parser: argparse.ArgumentParser, whose: str) -> None:
+    """Flags for an agent's token. whose: what it is for, after "token"."""
+    parser.add_argument(
+        "--token-file",
+        type=not_empty,
+        metavar="FILE",
+        help=f"file with the token {whose} (default: ${SERVICE_TOKEN_VARIABLE})",
+    )
+    parser.add_argument(
+        "--token", type=not_empty, metavar="TOKEN", help="the token itself; other users may see it"
+    )
+
+
 def add_guard_flags(parser: argparse.ArgumentParser, limits: Limits | None = None) -> None:
     """Flags for all but the token. limits: the defaults."""
     parser.add_argument(

@@ -20,6 +20,7 @@ from manager.core.registry import Entry
 from manager.fleet.commits import SessionStore, defect_error
 from manager.fleet.retries import Queue, delay, trace_word
 from manager.fleet.sources import Source
+from manager.fleet.tasks import ended
 from manager.fleet.tracedesk import TraceDesk
 from manager.fleet.traces import LoopTraces
 from manager.store import LoopStore
@@ -410,14 +411,12 @@ class Session:
     async def _leave(self, source: Source, beats: "asyncio.Task[None] | None") -> None:
         self._source = None
         try:
-            await source.close()
-            if beats is not None:
-                await asyncio.wait((beats,), timeout=_LEAVE_SECONDS)
+            try:
+                await source.close()
+            finally:
+                if beats is not None:
+                    await ended(beats, _LEAVE_SECONDS)
         finally:
-            # Whoever waits here may be cancelled: it goes on listening then, for nobody.
-            if beats is not None and not beats.done():
-                beats.cancel()
-                await asyncio.wait((beats,))
             await self.traces.leave(0.0 if self.plan.endpoint is None else _LEAVE_SECONDS)
 
 

@@ -23,6 +23,7 @@ from manager.core.runtime_traces import TraceIntake
 from manager.fleet.commits import defect_error
 from manager.fleet.retries import delay
 from manager.fleet.sources import TRACE_BOOKMARK_SECONDS, Source
+from manager.fleet.tasks import ended
 from manager.fleet.tracedesk import TraceDesk
 from manager.store.runtime_traces import TraceStore
 from manager.transport.channel import goodbye_error
@@ -143,15 +144,8 @@ class LoopTraces:
         """The connection is closed. seconds: how long a stream may take to end by that."""
         self._is_leaving = True
         self._wake()
-        task = self._task
-        try:
-            if task is not None:
-                await asyncio.wait((task,), timeout=seconds)
-        finally:
-            # Whoever waits here may be cancelled: it would read on then, for nobody.
-            if task is not None and not task.done():
-                task.cancel()
-                await asyncio.wait((task,))
+        if self._task is not None:
+            await ended(self._task, seconds)
         # The next connection is tried ever more slowly by itself.
         self._is_leaving = self._is_refused = False
         self._trouble, self._retry_at = None, 0.0

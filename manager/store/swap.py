@@ -18,12 +18,11 @@ import fcntl
 import os
 from contextlib import suppress
 
-from spritemesh import modes
+from spritemesh import clibrary, modes
 from spritemesh.errors import OpsError
 
 _AT_FDCWD = -100
 _EXCHANGE = 2
-_libc = ctypes.CDLL(None, use_errno=True)
 
 
 class Swap:
@@ -112,7 +111,7 @@ def _write(handle: int, data: bytes) -> None:
 def _exchange(spare: str, path: str) -> None:
     """Make `spare` the document, and the document the spare."""
     with suppress(AttributeError):
-        done = _libc.renameat2(
+        done = clibrary.library().renameat2(
             _AT_FDCWD, os.fsencode(spare), _AT_FDCWD, os.fsencode(path), ctypes.c_uint(_EXCHANGE)
         )
         if done == 0:

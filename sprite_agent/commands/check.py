@@ -4,7 +4,7 @@ import argparse
 import os
 import sys
 
-from sprite_agent.guard import Guard, add_guard_flags, read_guard
+from sprite_agent.guard import Guard, add_guard_flags, add_token_flags, read_guard
 from sprite_agent.probe.disk import check_room, check_secrets
 from sprite_agent.probe.flags import add_timeout_flag
 from sprite_agent.probe.report import document_of, failure_of, lines_of
@@ -12,7 +12,7 @@ from sprite_agent.probe.steps import Step, Steps
 from sprite_agent.runtime.layout import list_loop_ids, resolve_repo
 from sprite_agent.security import DEFAULT_GRPC, Address, parse_address, read_token
 from spritemesh import jsontext
-from spritemesh.commandline import choice, not_empty, refused
+from spritemesh.commandline import choice, refused
 from spritemesh.ids import validate_loop_id
 from spritemesh.names import SERVICE_TOKEN_VARIABLE
 from spritemesh.program import fail
@@ -38,15 +38,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--running", action="store_true", help="fail when no agent answers there, instead of a warning"
     )
-    parser.add_argument(
-        "--token-file",
-        type=not_empty,
-        metavar="FILE",
-        help=f"file with the token of the agent (default: ${SERVICE_TOKEN_VARIABLE})",
-    )
-    parser.add_argument(
-        "--token", type=not_empty, metavar="TOKEN", help="the token itself; other users may see it"
-    )
+    add_token_flags(parser, "of the agent")
     add_guard_flags(parser)
     parser.add_argument(
         "--client-cert",

@@ -8,7 +8,7 @@ import shutil
 import sys
 from typing import TYPE_CHECKING
 
-from sprite_agent.guard import add_guard_flags, check_exposure, read_guard
+from sprite_agent.guard import add_guard_flags, add_token_flags, check_exposure, read_guard
 from sprite_agent.identity import validate_sprite_id
 from sprite_agent.security import DEFAULT_GRPC, parse_address, read_metrics_token, read_token
 from spritemesh import jsontext
@@ -42,15 +42,7 @@ def configure(parser: argparse.ArgumentParser) -> None:
         metavar="HOST:PORT",
         help="where to serve Prometheus metrics; port 0 means any (default: nowhere)",
     )
-    parser.add_argument(
-        "--token-file",
-        type=not_empty,
-        metavar="FILE",
-        help=f"file with the token that callers need (default: ${SERVICE_TOKEN_VARIABLE})",
-    )
-    parser.add_argument(
-        "--token", type=not_empty, metavar="TOKEN", help="the token itself; other users may see it"
-    )
+    add_token_flags(parser, "that callers need")
     parser.add_argument(
         "--metrics-token-file",
         type=not_empty,

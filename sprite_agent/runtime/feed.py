@@ -4,7 +4,6 @@ The gRPC service and the manager's local transport both
 walk this feed, so what they say is the same by construction.
 """
 
-import time
 from collections.abc import Callable, Iterator, Sequence
 from itertools import islice
 from typing import NamedTuple
@@ -16,14 +15,13 @@ from sprite_agent.runtime.events import MAX_LINE_BYTES, fill_events
 from sprite_agent.runtime.identity import Identity
 from sprite_agent.runtime.lines import BATCH_BYTES, Allowance, Bad, LineWalk, Misfit, find_place
 from sprite_agent.runtime.ownheartbeat import without_own
+from sprite_agent.runtime.pace import Pace
 from spritemesh import __version__
 from spritemesh.errors import OpsError
 from spritemesh.times import format_utc
 from superloop.ops.v1 import envelope_pb2 as pb
 from superloop.ops.v1 import sprite_pb2
 
-# New lines bring a bookmark no more often than this.
-NEWS_SECONDS = 1.0
 # Optional abilities of the agents that serve feeds, for clients that would do without them.
 CAPABILITIES = ("control",)
 # A log that is away for longer than a rotation takes ends a stream that follows it.
@@ -69,8 +67,7 @@ class EventFeed(LineWalk[sprite_pb2.WatchEventsResponse]):
         self._snapshot = snapshot
         self._state = state
         self._marked_state: object = None
-        self._marked_at = 0.0
-        self._unmarked = False  # whether anything was handed out since the last bookmark
+        self._pace = Pace(options.bookmark_seconds)
         self._identity = identity
         self._clock = clock
         self._sent_snapshot: bytes | None = None
@@ -147,9 +144,8 @@ class EventFeed(LineWalk[sprite_pb2.WatchEventsResponse]):
 
     def bookmark(self) -> sprite_pb2.WatchEventsResponse:
         """A Bookmark of the place; with the snapshot when it holds there and changed since the last one."""
-        self._marked_at = time.monotonic()
+        self._pace.mark()
         self._marked_state = self._state()
-        self._unmarked = False
         shown, self._shown = self._shown, None
         message = self._message()
         message.bookmark.position.CopyFrom(self.position)
@@ -187,14 +183,13 @@ class EventFeed(LineWalk[sprite_pb2.WatchEventsResponse]):
         """
         if not self.is_bookmark_due():
             return None
-        idle = time.monotonic() - self._marked_at >= self.options.bookmark_seconds
+        idle = self._pace.is_idle()
         message = self.bookmark()
         return message if idle or message.bookmark.HasField("snapshot") else None
 
     def seconds_to_bookmark(self) -> float:
         """How long until due_bookmark should be asked again, if nothing happens before."""
-        pace = NEWS_SECONDS if self._unmarked else self.options.bookmark_seconds
-        return max(0.0, self._marked_at + pace - time.monotonic())
+        return self._pace.seconds_left()
 
     def goodbye(self, reason: str, retry_after: float | None = None) -> sprite_pb2.WatchEventsResponse:
         """The last message of a planned end."""
@@ -232,7 +227,7 @@ class EventFeed(LineWalk[sprite_pb2.WatchEventsResponse]):
         return fill_events(message.batch.events, first_number, lines, patient=patient)
 
     def _close_batch(self, message: sprite_pb2.WatchEventsResponse) -> int:
-        self._unmarked = True
+        self._pace.has_news = True
         batch = message.batch
         batch.last_line = self._line
         batch.end_digest = self._hasher.digest()

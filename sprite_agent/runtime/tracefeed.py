@@ -5,15 +5,15 @@ pause keeps none of the others waiting. What befalls one file (it is missing, ca
 is no matter of the others.
 """
 
-import time
 from collections.abc import Callable, Iterator, Mapping
 from itertools import islice
 from typing import NamedTuple
 
-from sprite_agent.runtime.feed import NEWS_SECONDS, READ_MESSAGES, duration
+from sprite_agent.runtime.feed import READ_MESSAGES, duration
 from sprite_agent.runtime.generations import RotatedLog
 from sprite_agent.runtime.identity import Identity
 from sprite_agent.runtime.lines import BATCH_BYTES, Allowance
+from sprite_agent.runtime.pace import Pace
 from sprite_agent.runtime.tracewalk import TraceWalk
 from spritemesh import __version__
 from spritemesh.errors import OpsError
@@ -65,8 +65,7 @@ class TraceFeed:
                 )
             )
         self._turn = 0
-        self._marked_at = 0.0
-        self._unmarked = False  # whether anything was handed out since the last bookmark
+        self._pace = Pace(options.bookmark_seconds)
         self.is_stuck = False
 
     @property
@@ -109,7 +108,7 @@ class TraceFeed:
                 return
             try:
                 for message in walk.messages(patient=patient):
-                    self._unmarked = True
+                    self._pace.has_news = True
                     yield message
             except OpsError as error:
                 walk.failed(error)
@@ -133,8 +132,7 @@ class TraceFeed:
 
     def bookmark(self) -> _Message:
         """A TraceBookmark: the places reached. A file of which nothing was read has none."""
-        self._marked_at = time.monotonic()
-        self._unmarked = False
+        self._pace.mark()
         found = ((walk.name, walk.place) for walk in self._walks)
         places = [telemetry_pb2.FilePlace(file=name, position=place) for name, place in found if place]
         return self._message(bookmark=telemetry_pb2.TraceBookmark(places=places))
@@ -154,8 +152,7 @@ class TraceFeed:
 
     def seconds_to_bookmark(self) -> float:
         """How long until due_bookmark should be asked again, if nothing happens before."""
-        pace = NEWS_SECONDS if self._unmarked else self.options.bookmark_seconds
-        return max(0.0, self._marked_at + pace - time.monotonic())
+        return self._pace.seconds_left()
 
     def goodbye(self, reason: str, retry_after: float | None = None) -> _Message:
         """The last message of a planned end."""
