@@ -93,8 +93,8 @@ def complete(paths: ChainFiles, line: bytes, about: Mapping[str, JSON]) -> None:
     with files.opened_to_append(paths.audit) as audit, _opened(paths, audit) as (chain, head):
         end = os.fstat(audit).st_size
         tail = _tail(audit, chain, head, end)
-        is_torn = os.pread(audit, 1, end - 1) != b"\n"  # it grows by a newline yet
-        if tail.end < end and not tail.segment and not is_torn:
+        # A torn one grows by a newline yet.
+        if tail.end < end and not tail.segment and not files.is_torn(audit, end):
             # Whoever wrote it may have died before its sync, and a row without its line would accuse.
             os.fsync(audit)
             _extend(audit, chain, head, tail, end, line, about)
@@ -176,7 +176,7 @@ def _tail(audit: int, chain: int, head: int, start: int) -> _Tail:
     said = os.pread(head, _HEAD_BYTES, 0)
     lines = files.tail_of(chain, 2)
     size = os.fstat(chain).st_size
-    piece = lines.pop() if size and os.pread(chain, 1, size - 1) != b"\n" else b""
+    piece = lines.pop() if files.is_torn(chain, size) else b""
     torn = sha256(piece).hexdigest() if piece else ""
     if not lines:
         if not said:

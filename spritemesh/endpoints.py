@@ -23,6 +23,13 @@ class Trust(NamedTuple):
     server_name: str = ""
     member: str = ""
 
+    @property
+    def half(self) -> tuple[str, str] | None:
+        """Of "cert" and "key" the one that is given and the one that is missing; None for both or neither."""
+        if bool(self.cert) == bool(self.key):
+            return None
+        return ("cert", "key") if self.cert else ("key", "cert")
+
     def named(self, part: str) -> str:
         """What gives a part: "ca", "cert", "key" or "server-name"."""
         if not self.member:

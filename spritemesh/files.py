@@ -196,9 +196,14 @@ def _let_go(handle: int) -> None:
 def append_lines(handle: int, data: bytes) -> None:
     """Write whole lines at the end of a file that is held, or nothing. Raises OSError."""
     size = os.fstat(handle).st_size
-    if size and os.pread(handle, 1, size - 1) != b"\n":
+    if is_torn(handle, size):
         data = b"\n" + data
     _write_all(handle, data, size)
+
+
+def is_torn(handle: int, size: int) -> bool:
+    """Whether a file that is open ends, at `size`, within a line. Raises OSError."""
+    return size > 0 and os.pread(handle, 1, size - 1) != b"\n"
 
 
 def tail_lines(path: str, count: int) -> list[bytes]:

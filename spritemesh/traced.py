@@ -73,12 +73,12 @@ def start(*, flag: bool, heed: bool = True, directory: str | None = None) -> Non
     """
     _State.tracer = None
     _State.is_shown = False
-    if not (flag or (heed and _is_anything_said())):
+    if not (flag or (heed and _is_said(TRACING_VARIABLE))):
         return
     from spritemesh.tracing import tracer
 
     output = None
-    if directory is not None and not _is_place_said():
+    if directory is not None and not _is_said(TRACING_FILE_VARIABLE):
         from spritemesh.tracing.settings import DEFAULT_OUTPUT
 
         # Absolute: a directory that is missing because its name is misspelt is not made.
@@ -109,15 +109,9 @@ def finish() -> None:
     _State.held.clear()
 
 
-def _is_anything_said() -> bool:
-    """Whether anybody said something of tracing; what that was, the tracer finds out."""
-    named = os.environ.get(TRACING_VARIABLE) or os.environ.get(TRACING_SETTINGS_VARIABLE)
-    return bool(named) or os.path.exists(TRACING_SETTINGS_FILE)
-
-
-def _is_place_said() -> bool:
-    """Whether anybody may have said where to write."""
-    named = os.environ.get(TRACING_FILE_VARIABLE) or os.environ.get(TRACING_SETTINGS_VARIABLE)
+def _is_said(variable: str) -> bool:
+    """Whether this variable, or settings, may say something of tracing; what it is, the tracer finds out."""
+    named = os.environ.get(variable) or os.environ.get(TRACING_SETTINGS_VARIABLE)
     return bool(named) or os.path.exists(TRACING_SETTINGS_FILE)
 
 

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+from typing import TYPE_CHECKING
 
 from manager.cli.output import add_output_flags, emit
 from sprite_agent.runtime.layout import ops_directory, resolve_repo
@@ -11,6 +12,9 @@ from spritemesh.ids import printable, validate_loop_id
 from spritemesh.jsontext import JSON
 from spritemesh.program import fail
 from spritemesh.values import get
+
+if TYPE_CHECKING:
+    from spritemesh.auditchain import Head
 
 _REASON = "audit_tampered"
 
@@ -36,7 +40,7 @@ def run(args: argparse.Namespace) -> int:
     repo = resolve_repo(args.repo or ".")
     from manager import render_audit
     from manager.store.traces import known_loops
-    from spritemesh.auditchain import Head, read_head
+    from spritemesh.auditchain import read_head
 
     expected: Head | None = None
     if args.expect:
@@ -56,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     return 1 if faults else 0
 
 
-def _loop(repo: str, loop_id: str, expected: JSON) -> dict[str, JSON]:
+def _loop(repo: str, loop_id: str, expected: "Head | None") -> dict[str, JSON]:
     """What is found of one loop."""
     from manager.audit_check import check
 

@@ -200,8 +200,8 @@ def _trust(service: _Object) -> Trust | None:
     found.closed(_TLS_MEMBERS)
     ca, cert, key, server_name = (found.text(member) for member in _TLS_MEMBERS)
     trust = Trust(ca, cert, key, server_name, member="service.tls")
-    if bool(trust.cert) != bool(trust.key):
-        given, missing = ("cert", "key") if trust.cert else ("key", "cert")
+    if trust.half is not None:
+        given, missing = trust.half
         raise found.fault(missing, f"is needed beside {found.prefix}{given}, found nothing")
     return trust if ca or cert or server_name else None
 

@@ -123,6 +123,15 @@ def defect_error(defect: Exception) -> OpsError:
     return error
 
 
+def forget_frames(error: OpsError) -> None:
+    """Keep what an error says, and nothing of where it came from.
+
+    The frames that it passed know the error, and also its connection, whose sockets would stay open until the
+    collector finds that circle.
+    """
+    error.__traceback__ = error.__cause__ = error.__context__ = None
+
+
 def _write(write: Write) -> Written:
     store, step = write.store.store, write.step
     staging = Swap()

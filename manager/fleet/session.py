@@ -17,7 +17,7 @@ from manager.core.facts import Known, Settings
 from manager.core.live import LiveLoop
 from manager.core.liveness import Connection
 from manager.core.registry import Entry
-from manager.fleet.commits import SessionStore, defect_error
+from manager.fleet.commits import SessionStore, defect_error, forget_frames
 from manager.fleet.retries import Queue, delay, trace_word
 from manager.fleet.sources import Source
 from manager.fleet.tasks import ended
@@ -275,7 +275,7 @@ class Session:
         finally:
             # It knows the task, whose end knows the frames, which know this session and the connection.
             self._limit = None
-        _forget_frames(error)
+        forget_frames(error)
         if self._up_at is not None:
             self._note("lost", error.reason)
         moved, behind = loop.intake.place.line > line, loop.head_line > loop.intake.place.line
@@ -399,7 +399,7 @@ class Session:
         which costs memory for ever."""
         if self._source is not None and self._broken is None:
             self._broken = error
-            _forget_frames(error)
+            forget_frames(error)
             self._breaking = asyncio.create_task(self._end(self._source), name=f"break {self.loop_id}")
 
     async def _end(self, source: Source) -> None:
@@ -418,15 +418,6 @@ class Session:
                     await ended(beats, _LEAVE_SECONDS)
         finally:
             await self.traces.leave(0.0 if self.plan.endpoint is None else _LEAVE_SECONDS)
-
-
-def _forget_frames(error: OpsError) -> None:
-    """Keep what an error says, and nothing of where it came from.
-
-    The frames that it passed know the error, and also its connection, whose sockets would stay open until the
-    collector finds that circle.
-    """
-    error.__traceback__ = error.__cause__ = error.__context__ = None
 
 
 def _identity(directory: str) -> tuple[int, int] | None:

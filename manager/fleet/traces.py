@@ -20,7 +20,7 @@ from manager.core.cursor import Place
 from manager.core.live import LiveLoop
 from manager.core.liveness import Record
 from manager.core.runtime_traces import TraceIntake
-from manager.fleet.commits import defect_error
+from manager.fleet.commits import defect_error, forget_frames
 from manager.fleet.retries import delay
 from manager.fleet.sources import TRACE_BOOKMARK_SECONDS, Source
 from manager.fleet.tasks import ended
@@ -236,7 +236,7 @@ class LoopTraces:
         self._retry_at = time.monotonic() + delay(error, self._tries, _BACKOFF_SECONDS)
         self._count(failures=1)
         # A connection that broke is told of as such: whether this is more, the next heartbeat says.
-        error.__traceback__ = error.__cause__ = error.__context__ = None
+        forget_frames(error)
         self._trouble = error
 
     # --- writing ------------------------------------------------------------------------------------

@@ -49,11 +49,6 @@ class TraceStore:
         # Why the cursor could not be used, and reading starts over; what was stored stays.
         self.problem: OpsError | None = None
 
-    @property
-    def is_new(self) -> bool:
-        """Whether nothing of this loop was ever read: costs a stat."""
-        return not os.path.exists(self._cursor_path)
-
     def open(self) -> TraceCursor:
         """Where reading goes on; stored lines that are to come again are cut off.
 
@@ -148,7 +143,7 @@ class TraceStore:
             return True  # somebody removed or moved what was stored
         with suppress(FileNotFoundError), open(self._path, "r+b") as file:
             if os.fstat(file.fileno()).st_size > size:
-                if size and os.pread(file.fileno(), 1, size - 1) != b"\n":
+                if files.is_torn(file.fileno(), size):
                     return False
                 file.truncate(size)
         return True

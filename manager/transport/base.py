@@ -184,8 +184,8 @@ def is_http_url(url: str) -> bool:
 
 
 def _check_pair(trust: Trust) -> None:
-    if bool(trust.cert) != bool(trust.key):
-        given, missing = ("cert", "key") if trust.cert else ("key", "cert")
+    if trust.half is not None:
+        given, missing = trust.half
         field = trust.named(missing)
         raise OpsError("invalid_request", f"{field} is required with {trust.named(given)}", field=field)
 

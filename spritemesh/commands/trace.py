@@ -14,7 +14,7 @@ from spritemesh.ids import printable, validate_trace_id
 from spritemesh.jsontext import JSON
 from spritemesh.names import TRACING_FILE_VARIABLE
 from spritemesh.program import long_lived
-from spritemesh.tracing.layers import layer_of
+from spritemesh.tracing.layers import BY_WORD, allowed
 from spritemesh.tracing.reading.reader import opened
 from spritemesh.tracing.reading.records import STATUSES, Damage
 from spritemesh.tracing.reading.selection import Selection, event_count, moment
@@ -166,10 +166,10 @@ def _moment(flag: str, text: str | None, now: float) -> float | None:
 
 
 def _layer(text: str) -> str:
-    try:
-        return layer_of(text.lower()).name
-    except ValueError as error:
-        raise ValueError(str(error).partition("; ")[2].replace("allowed are", "must be one of")) from error
+    layer = BY_WORD.get(text.lower())
+    if layer is None:
+        raise ValueError(f"must be one of {allowed()}")
+    return layer.name
 
 
 def _traced_to() -> str:
